@@ -1,0 +1,131 @@
+/**
+ * The only crash-safe file writing in the house: temporary file, fsync, rename, fsync of the folder.
+ *
+ * A reader sees the old bytes or the new ones, never a mixture, and what was reported written survives a power cut.
+ * After an fsync error the process must not go on as if nothing happened (the page cache may hold what the disk does
+ * not), so every error leaves as ERR_FILE and is not retried here.
+ */
+import { constants } from "node:fs";
+import { type FileHandle, link, mkdir, open, readFile, rename, stat, unlink } from "node:fs/promises";
+import path from "node:path";
+import { equalBytes, OperationError } from "@viafabric/schemas";
+
+export const PUBLIC_FILE = 0o644;
+export const PRIVATE_FILE = 0o600;
+export const PUBLIC_FOLDER = 0o755;
+export const PRIVATE_FOLDER = 0o700;
+
+let temporaryCounter = 0;
+
+/** Writes or replaces `file`. Durable and atomic on return. */
+export async function writeFileDurable(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
+  const temporary = temporaryName(file);
+  await wrap(`could not write ${file}`, async () => {
+    await writeSynced(temporary, bytes, mode);
+    try {
+      await rename(temporary, file);
+    } catch (error) {
+      await unlink(temporary);
+      throw error;
+    }
+    await syncFolder(path.dirname(file));
+  });
+}
+
+/**
+ * Creates `file`, durably. The same bytes again succeed, so that a repeated publication is harmless.
+ * @throws OperationError ERR_FILE_IMMUTABLE when the file exists with other bytes
+ */
+export async function putImmutable(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
+  const existing = await readFileIfPresent(file, Number.MAX_SAFE_INTEGER);
+  if (existing === undefined) {
+    const temporary = temporaryName(file);
+    await wrap(`could not write ${file}`, async () => {
+      await writeSynced(temporary, bytes, mode);
+      try {
+        // link(2) fails where rename(2) would silently replace what another process has just written.
+        await link(temporary, file);
+      } catch (error) {
+        if (!isCode(error, "EEXIST")) throw error;
+      } finally {
+        await unlink(temporary);
+      }
+      await syncFolder(path.dirname(file));
+    });
+    return putImmutable(file, bytes, mode);
+  }
+  if (!equalBytes(existing, bytes)) throw new OperationError("ERR_FILE_IMMUTABLE", `${file} exists with other bytes`);
+}
+
+/** Undefined when there is no such file. @param bytesMax larger files are refused before they are read. */
+export async function readFileIfPresent(file: string, bytesMax: number): Promise<Uint8Array | undefined> {
+  try {
+    const { size } = await stat(file);
+    if (size > bytesMax)
+      throw new OperationError("ERR_FILE_TOO_LARGE", `${file} has ${size} bytes, more than ${bytesMax}`);
+    return new Uint8Array(await readFile(file));
+  } catch (error) {
+    if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
+    if (error instanceof OperationError) throw error;
+    throw new OperationError("ERR_FILE", `could not read ${file}`, { cause: error });
+  }
+}
+
+/** @throws OperationError ERR_FILE when the file is missing */
+export async function readFileBounded(file: string, bytesMax: number): Promise<Uint8Array> {
+  const bytes = await readFileIfPresent(file, bytesMax);
+  if (!bytes) throw new OperationError("ERR_FILE", `there is no file ${file}`);
+  return bytes;
+}
+
+/** Creates a folder and its parents; each new name is made durable in its parent. */
+export async function ensureFolder(folder: string, mode: number = PUBLIC_FOLDER): Promise<void> {
+  await wrap(`could not create ${folder}`, async () => {
+    const first = await mkdir(folder, { recursive: true, mode });
+    if (first === undefined) return;
+    for (let at = path.resolve(folder); ; at = path.dirname(at)) {
+      await syncFolder(path.dirname(at));
+      if (at === path.resolve(first)) return;
+    }
+  });
+}
+
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeSynced(file: string, bytes: Uint8Array, mode: number): Promise<void> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, "wx", mode);
+    await handle.writeFile(bytes);
+    // The umask must not decide who may read what is published, or what is private.
+    await handle.chmod(mode);
+    await handle.sync();
+  } finally {
+    await handle?.close();
+  }
+}
+
+function temporaryName(file: string): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${temporaryCounter++}.tmp`);
+}
+
+export function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
+}
+
+async function wrap(doing: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (cause) {
+    if (cause instanceof OperationError) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new OperationError("ERR_FILE", `${doing}: ${reason}`, { cause });
+  }
+}

@@ -1,0 +1,4 @@
+export * from "./cli.ts";
+export * from "./files.ts";
+export * from "./journal.ts";
+export * from "./lock.ts";

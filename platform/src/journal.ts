@@ -1,0 +1,85 @@
+/**
+ * An append-only journal of records, each durable before `append` returns.
+ *
+ *     record = u32 length ‖ first 8 bytes of SHA-256(bytes) ‖ bytes
+ *
+ * A crash can leave a torn last record: it was never acknowledged, so opening drops it. Damage further in is not a
+ * crash, and is refused with ERR_JOURNAL.
+ */
+import { type FileHandle, open } from "node:fs/promises";
+import path from "node:path";
+import { concat, equalBytes, OperationError, readU32, sha256, u32 } from "@viafabric/schemas";
+import { PRIVATE_FILE, syncFolder } from "./files.ts";
+
+const HEADER_BYTES = 12;
+/** A record larger than this is a bug, or damage in the length field. */
+export const RECORD_BYTES_MAX = 64 * 1024 * 1024;
+
+export interface Journal {
+  readonly records: readonly Uint8Array[];
+  /** Durable on return. Calls are written in order. */
+  append(bytes: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openJournal(file: string, mode: number = PRIVATE_FILE): Promise<Journal> {
+  const handle = await open(file, "a+", mode);
+  try {
+    const content = new Uint8Array(await handle.readFile());
+    const { records, end } = parseRecords(file, content);
+    if (end < content.length) await handle.truncate(end);
+    await handle.sync();
+    await syncFolder(path.dirname(file));
+    return makeJournal(file, handle, records);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+function makeJournal(file: string, handle: FileHandle, records: Uint8Array[]): Journal {
+  let tail: Promise<void> = Promise.resolve();
+  let failed: unknown;
+  const write = async (bytes: Uint8Array): Promise<void> => {
+    // After a failed write the end of the file is unknown; going on could bury damage under good records.
+    if (failed) throw new OperationError("ERR_FILE", `${file} failed earlier; restart to go on`, { cause: failed });
+    try {
+      await handle.appendFile(concat(u32(bytes.length), sha256(bytes).subarray(0, 8), bytes));
+      await handle.datasync();
+    } catch (cause) {
+      failed = cause;
+      throw new OperationError("ERR_FILE", `could not append to ${file}`, { cause });
+    }
+    records.push(bytes);
+  };
+  return {
+    records,
+    append(bytes) {
+      const result = tail.then(() => write(bytes));
+      tail = result.catch(() => {});
+      return result;
+    },
+    async close() {
+      await tail;
+      await handle.close();
+    },
+  };
+}
+
+function parseRecords(file: string, content: Uint8Array): { records: Uint8Array[]; end: number } {
+  const records: Uint8Array[] = [];
+  let at = 0;
+  while (at + HEADER_BYTES <= content.length) {
+    const length = readU32(content, at);
+    const end = at + HEADER_BYTES + length;
+    if (end > content.length) break;
+    const bytes = content.slice(at + HEADER_BYTES, end);
+    if (length > RECORD_BYTES_MAX || !equalBytes(sha256(bytes).subarray(0, 8), content.subarray(at + 4, at + 12))) {
+      if (end === content.length) break;
+      throw new OperationError("ERR_JOURNAL", `${file} is damaged at byte ${at}`);
+    }
+    records.push(bytes);
+    at = end;
+  }
+  return { records, end: at };
+}

@@ -1,0 +1,83 @@
+/**
+ * Three ways to say no, each with a closed set of codes.
+ *
+ * A code is part of the interface: programs switch on it, docs/errors.md explains it, and a test holds the two
+ * together. The message is for people and may change; it names the value that was wrong and what to do next.
+ * A broken invariant of our own is an AssertionError instead, and is never caught.
+ */
+
+/** The bytes are not what the format says. Thrown by parse… and decode…. */
+export const FORMAT_CODES = {
+  ERR_BASE64: "Text is not canonical base64 or base64url. Copy it again from its source.",
+  ERR_HEX: "Text is not lower-case hexadecimal of the expected length.",
+  ERR_INTEGER: "A number is not a plain decimal within its range.",
+  ERR_UTF8: "Bytes are not valid UTF-8.",
+  ERR_LENGTH: "Bytes are shorter or longer than their format allows.",
+  ERR_CBOR: "Bytes are not deterministic CBOR (RFC 8949 section 4.2) of the expected shape.",
+  ERR_JSON: "Text is not the JSON document expected here.",
+  ERR_KEY: "A public key is malformed, of an unsupported kind, or of small order.",
+  ERR_NOTE: "Text is not a signed note (C2SP signed-note).",
+  ERR_VKEY: "Text is not a verifier key of a signed note.",
+  ERR_TOKEN: "Bytes are not a Resource Capability Token in any of its spellings.",
+  ERR_MANIFEST: "Bytes are not a batch manifest.",
+  ERR_HEAD: "Bytes are not a head of approved batches.",
+  ERR_LEAF: "Bytes are not an entry of this authority's log.",
+  ERR_EVENT: "Bytes are not a status event.",
+  ERR_KIT: "Bytes are not a kit for a writing station.",
+  ERR_RECEIPT: "Bytes are not a write receipt.",
+  ERR_TRUST_FILE: "A trust file (keys, rules, log policy) is malformed.",
+  ERR_WORDS: "The words are not the spelling of an identifier.",
+} as const;
+
+/** Well formed, but it does not earn trust. Thrown by verify…. */
+export const VERIFICATION_CODES = {
+  ERR_SIGNATURE: "A signature does not verify.",
+  ERR_THRESHOLD: "Fewer distinct trustee keys signed than the role demands.",
+  ERR_PROOF: "A Merkle proof does not lead to the expected root.",
+  ERR_NOTE_UNSIGNED: "No known key signed the note.",
+  ERR_NOTE_SIGNATURE: "A known key's signature on the note is wrong.",
+} as const;
+
+/** The world failed: HSM, disk, reader, database, network. Thrown by shells only. */
+export const OPERATION_CODES = {
+  ERR_USAGE: "The command line is not understood. Run it with --help.",
+  ERR_FILE: "A file or folder could not be read or written.",
+  ERR_FILE_TOO_LARGE: "A file is larger than its format allows.",
+  ERR_FILE_IMMUTABLE:
+    "A published file that must never change exists with other bytes. Stop and compare with a mirror.",
+  ERR_JOURNAL: "An append-only journal is damaged before its last record. Restore it from a copy; do not edit it.",
+  ERR_MISSING: "Something this command needs is not installed on this machine.",
+  ERR_PASSPHRASE: "The passphrase is wrong, or none was given. Use a terminal or --passphrase-file.",
+  ERR_HOME: "The home folder is missing, belongs to another tool, or is already initialised.",
+  ERR_LOCKED: "Another process is working in this home folder.",
+} as const;
+
+export type FormatCode = keyof typeof FORMAT_CODES;
+export type VerificationCode = keyof typeof VERIFICATION_CODES;
+export type OperationCode = keyof typeof OPERATION_CODES;
+export type ErrorCode = FormatCode | VerificationCode | OperationCode;
+
+/** A no with a code. `instanceof CodedError` is how a shell tells a refusal from a bug. */
+export class CodedError<Code extends string = ErrorCode> extends Error {
+  readonly code: Code;
+
+  constructor(code: Code, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.name = new.target.name;
+  }
+}
+
+export class FormatError extends CodedError<FormatCode> {}
+
+export class VerificationError extends CodedError<VerificationCode> {}
+
+export class OperationError extends CodedError<OperationCode> {
+  /** True when the same call may succeed later without anyone changing anything. */
+  readonly retryable: boolean;
+
+  constructor(code: OperationCode, message: string, options?: ErrorOptions & { readonly retryable?: boolean }) {
+    super(code, message, options);
+    this.retryable = options?.retryable ?? false;
+  }
+}
