@@ -16,9 +16,13 @@ export const FORMAT_CODES = {
   ERR_CBOR: "Bytes are not deterministic CBOR (RFC 8949 section 4.2) of the expected shape.",
   ERR_JSON: "Text is not the JSON document expected here.",
   ERR_KEY: "A public key is malformed, of an unsupported kind, or of small order.",
+  ERR_DID: "Text is not a did:key of an Ed25519 key.",
+  ERR_RCT_ID: "Text is not the 26 Crockford characters of a token id.",
+  ERR_REQUEST: "The headers that sign a request are missing or malformed.",
   ERR_NOTE: "Text is not a signed note (C2SP signed-note).",
   ERR_VKEY: "Text is not a verifier key of a signed note.",
   ERR_TOKEN: "Bytes are not a Resource Capability Token in any of its spellings.",
+  ERR_TOKEN_VERSION: "The token is of a version this program does not know. Update the program.",
   ERR_MANIFEST: "Bytes are not a batch manifest.",
   ERR_HEAD: "Bytes are not a head of approved batches.",
   ERR_LEAF: "Bytes are not an entry of this authority's log.",
@@ -32,6 +36,7 @@ export const FORMAT_CODES = {
 /** Well formed, but it does not earn trust. Thrown by verify…. */
 export const VERIFICATION_CODES = {
   ERR_SIGNATURE: "A signature does not verify.",
+  ERR_REQUEST_STALE: "A request was signed too long ago or in the future. Set the clock and send it again.",
   ERR_THRESHOLD: "Fewer distinct trustee keys signed than the role demands.",
   ERR_PROOF: "A Merkle proof does not lead to the expected root.",
   ERR_NOTE_UNSIGNED: "No known key signed the note.",
