@@ -55,6 +55,7 @@ export const OPERATION_CODES = {
   ERR_PASSPHRASE: "The passphrase is wrong, or none was given. Use a terminal or --passphrase-file.",
   ERR_HOME: "The home folder is missing, belongs to another tool, or is already initialised.",
   ERR_LOCKED: "Another process is working in this home folder.",
+  ERR_DATABASE: "PostgreSQL could not be started or reached, or refused a statement.",
 } as const;
 
 export type FormatCode = keyof typeof FORMAT_CODES;
