@@ -218,10 +218,14 @@ export function decodeCompact(bytes: Uint8Array): CompactToken {
   };
 }
 
-/** The payload that was signed, rebuilt from 121 bytes and the manifest. The signature has not been checked. */
-export function expandCompact(compact: CompactToken, manifest: Manifest): Uint8Array {
+/** What was signed, rebuilt from 121 bytes and the manifest. The signature has not been checked. */
+export function expandCompact(
+  compact: CompactToken,
+  manifest: Manifest,
+): { readonly body: TokenBody; readonly payload: Uint8Array } {
   const { rctId, index } = compact;
-  return encodePayload(bodyFrom(manifest, { rctId, index, subject: formatDidKey(compact.subjectKey) }));
+  const body = bodyFrom(manifest, { rctId, index, subject: formatDidKey(compact.subjectKey) });
+  return { body, payload: encodePayload(body) };
 }
 
 /** The compact spelling of a token whose subject is an Ed25519 did:key. */
