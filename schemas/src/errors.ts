@@ -83,6 +83,11 @@ export const OPERATION_CODES = {
   ERR_HOME: "The home folder is missing, belongs to another tool, or is already initialised.",
   ERR_LOCKED: "Another process is working in this home folder.",
   ERR_DATABASE: "PostgreSQL could not be started or reached, or refused a statement.",
+  ERR_HSM_MODULE: "The PKCS#11 module or its binding is missing or does not load. Install what the message names.",
+  ERR_HSM_TOKEN: "The PKCS#11 module has no such token, or more than one. Name it by its serial.",
+  ERR_HSM_PIN: "The token refused the PIN, or the PIN file is unusable. Nothing was tried twice; look before you do.",
+  ERR_HSM_KEY: "A key in the token is missing, is another than expected, or could leave the token.",
+  ERR_HSM_DEVICE: "The token or its module failed. Look at the device; then start again.",
 } as const;
 
 export type FormatCode = keyof typeof FORMAT_CODES;

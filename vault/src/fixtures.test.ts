@@ -1,0 +1,121 @@
+/** What the tests of this room share: keys from seeds, a small authority, a request. Holds no tests of its own. */
+import { createPrivateKey, type KeyObject, sign } from "node:crypto";
+import {
+  concat,
+  EMPTY_ROOT,
+  ed25519PublicKey,
+  formatDidKey,
+  formatHex,
+  genesisHead,
+  type KeyEntry,
+  MerkleFrontier,
+  type Purpose,
+  parseHex,
+  type Rules,
+  type Signer,
+  sha256,
+  utf8,
+} from "@viafabric/schemas";
+import type { IssuanceState } from "./issuance.ts";
+
+const PKCS8 = parseHex("302e020100300506032b657004220420");
+
+/** An Ed25519 signer whose seed is the hash of a name: every run of a test has the same keys. */
+export function namedSigner(name: string): Signer {
+  const privateKey: KeyObject = createPrivateKey({
+    key: Buffer.from(concat(PKCS8, sha256(utf8(name)))),
+    format: "der",
+    type: "pkcs8",
+  });
+  const raw = privateKey.export({ format: "jwk" }).x;
+  return {
+    publicKey: ed25519PublicKey(new Uint8Array(Buffer.from(raw!, "base64url"))),
+    async sign(message) {
+      return new Uint8Array(sign(null, message, privateKey));
+    },
+  };
+}
+
+/** Bytes that follow from a seed: SHA-256 in counter mode. */
+export function seededRandom(seed: string): (length: number) => Uint8Array {
+  let counter = 0;
+  return (length) => {
+    const blocks = Array.from({ length: Math.ceil(length / 32) }, () => sha256(utf8(`${seed}/${counter++}`)));
+    return concat(...blocks).slice(0, length);
+  };
+}
+
+export const NOW = 1_800_000_000;
+export const AUTHORITY = sha256(utf8("an authority"));
+export const DAY = 86_400;
+
+export const KEYS = {
+  issuer: namedSigner("issuer"),
+  status: namedSigner("status"),
+  station: namedSigner("station"),
+  otherStation: namedSigner("other station"),
+  release: namedSigner("release"),
+};
+
+export function keyEntry(signer: Signer, purpose: Purpose, from = NOW - DAY, until = NOW + 365 * DAY): KeyEntry {
+  return { key: signer.publicKey, purpose, class: "software", from, until };
+}
+
+export const RULES: Rules = {
+  authority: AUTHORITY,
+  thresholds: { suspend: 1, revokeKit: 2, revoke: 3, reinstate: 3 },
+  ages: new Map([["edge-basic", { soft: DAY, hard: 7 * DAY }]]),
+  classes: new Map([["issuer", "software"]]),
+};
+
+export const TRUST = {
+  rules: RULES,
+  issuer: KEYS.issuer.publicKey.kid,
+  keys: [
+    keyEntry(KEYS.issuer, "issuer"),
+    keyEntry(KEYS.status, "status"),
+    keyEntry(KEYS.station, "station"),
+    keyEntry(KEYS.otherStation, "station"),
+    keyEntry(KEYS.release, "release"),
+  ],
+};
+
+export function subjects(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, i) => formatDidKey(namedSigner(`subject ${i}`).publicKey.raw));
+}
+
+/** A request as an operator sends it. */
+export function requestJson(count: number): Record<string, unknown> {
+  return {
+    profile: "edge-basic",
+    subjects: subjects(count),
+    creditClass: "compute_hours",
+    quota: 100,
+    unit: "hours",
+    nbf: NOW,
+    claimBy: NOW + 30 * DAY,
+    exp: NOW + 90 * DAY,
+    claim: "known",
+    layout: "compact",
+    tagClass: "NTAG213",
+    offline: "none",
+    station: formatHex(KEYS.station.publicKey.kid),
+    release: formatHex(KEYS.release.publicKey.kid),
+  };
+}
+
+export function issuanceState(): IssuanceState {
+  const head = genesisHead(AUTHORITY, NOW - DAY);
+  return {
+    authority: AUTHORITY,
+    issuer: KEYS.issuer.publicKey.kid,
+    iss: "https://vault.example",
+    statusUri: "https://vault.example/revocation/list/",
+    policyRoot: sha256(utf8("policy")),
+    head,
+    manifests: new MerkleFrontier(),
+    planned: [],
+    log: { size: 4, root: sha256(utf8("log of four")) },
+    floor: { epoch: 1, n: 0, logSize: 3, revokedRoot: EMPTY_ROOT, suspendedRoot: EMPTY_ROOT },
+  };
+}

@@ -1,0 +1,187 @@
+/**
+ * Issuance, the pure part: from a batch request to everything trustees are asked to sign.
+ *
+ * A plan is drawn once and frozen. Its randomness (token ids) is an argument, so the same draw gives the same plan; the
+ * shell stores the plan before anybody sees it, and a plan that dies burns its index range and its metadata version:
+ * both only grow, and gaps are harmless. `seq` is a place in the head's tree, never burned, because a head that died
+ * was never signed.
+ */
+import assert from "node:assert/strict";
+import {
+  type BatchLeaf,
+  bodyFrom,
+  compareBytes,
+  concat,
+  encodeHead,
+  encodeManifest,
+  encodePayload,
+  type Floor,
+  formatHex,
+  type Head,
+  hashLeaf,
+  INDEX_MAX,
+  type Manifest,
+  type MerkleFrontier,
+  manifestHash,
+  RCT_ID_BYTES,
+  rootOf,
+  type StationRange,
+  sha256,
+  TOKEN_LEAF_BYTES,
+  tokenLeaf,
+  VerificationError,
+} from "@viafabric/schemas";
+import { type BatchRequest, parseBatchRequest, type RequestTrust, verifyBatchRequest } from "./batch-request.ts";
+
+/** What a plan builds on. The shell reads it from the published state, in one transaction. */
+export interface IssuanceState {
+  readonly authority: Uint8Array;
+  /** Kid of the key that signs tokens. */
+  readonly issuer: Uint8Array;
+  readonly iss: string;
+  readonly statusUri: string;
+  /** H(policy lineage root file). */
+  readonly policyRoot: Uint8Array;
+  /** The last head that k trustees signed, and the tree of its manifests. */
+  readonly head: Head;
+  readonly manifests: MerkleFrontier;
+  /** Every range ever planned, dead plans included. */
+  readonly planned: readonly { readonly first: number; readonly count: number }[];
+  /** The published checkpoint and the published statement: what trustees compare with what they saw. */
+  readonly log: Head["log"];
+  readonly floor: Floor;
+}
+
+export interface BatchPlan {
+  readonly manifest: Manifest;
+  readonly manifestBytes: Uint8Array;
+  /** One for each token, in index order: the claims that the issuer key will sign. */
+  readonly payloads: readonly Uint8Array[];
+  /** leaves.bin: the token entries in order. */
+  readonly leaves: Uint8Array;
+  readonly head: Head;
+  readonly headBytes: Uint8Array;
+}
+
+export function validateRequest(value: unknown, trust: RequestTrust, now: number): BatchRequest {
+  const request = parseBatchRequest(value);
+  verifyBatchRequest(request, trust, now);
+  return request;
+}
+
+/**
+ * The first index that no plan has ever used. A range that was shown to trustees may have been signed by one of them,
+ * so it is never given to other tokens, even when the plan died.
+ */
+export function nextIndex(state: Pick<IssuanceState, "head" | "planned">): number {
+  return state.planned.reduce((next, { first, count }) => Math.max(next, first + count), state.head.next);
+}
+
+/**
+ * @param random gives that many random bytes, from a cryptographic source
+ * @param now unix seconds: when the head is said to be issued
+ * @throws VerificationError ERR_INDEX_EXHAUSTED
+ */
+export function planBatch(
+  request: BatchRequest,
+  state: IssuanceState,
+  random: (length: number) => Uint8Array,
+  now: number,
+): BatchPlan {
+  const first = nextIndex(state);
+  const count = request.subjects.length;
+  if (first + count > INDEX_MAX + 1) {
+    throw new VerificationError("ERR_INDEX_EXHAUSTED", `${count} tokens do not fit after index ${first}`);
+  }
+  const rctIds = drawIds(count, random);
+  // The root is over the leaves, the leaves over payloads, and payloads take all else from the manifest: so the
+  // payloads are built from a manifest whose root is still empty. No payload depends on the root.
+  const draft: Manifest = {
+    authority: state.authority,
+    seq: state.head.size,
+    first,
+    count,
+    root: new Uint8Array(32),
+    issuer: state.issuer,
+    iss: state.iss,
+    profile: request.profile,
+    creditClass: request.creditClass,
+    quota: request.quota,
+    unit: request.unit,
+    policyRoot: state.policyRoot,
+    nbf: request.nbf,
+    claimBy: request.claimBy,
+    exp: request.exp,
+    claim: request.claim,
+    layout: request.layout,
+    tagClass: request.tagClass,
+    offline: request.offline,
+    releaseKeys: [...request.release].sort(compareBytes),
+    stations: stationRanges(request, first),
+    statusUri: state.statusUri,
+  };
+  const payloads = request.subjects.map((subject, i) =>
+    encodePayload(bodyFrom(draft, { rctId: rctIds[i]!, subject, index: first + i })),
+  );
+  const entries = payloads.map((payload, i) => tokenLeaf(first + i, rctIds[i]!, payload));
+  const manifest = { ...draft, root: rootOf(entries.map(hashLeaf)) };
+  const manifestBytes = encodeManifest(manifest);
+  const head = nextHead(state, manifestBytes, first + count, now);
+  return { manifest, manifestBytes, payloads, leaves: concat(...entries), head, headBytes: encodeHead(head) };
+}
+
+/** Each station's part of the batch, one after the other. */
+export function stationRanges(request: Pick<BatchRequest, "stations">, first: number): readonly StationRange[] {
+  let next = first;
+  return request.stations.map(({ kid, count }) => {
+    const range = { kid, first: next, count };
+    next += count;
+    return range;
+  });
+}
+
+/** The head of the same batches, newly issued: what trustees re-sign when a lifetime runs out, and nothing is new. */
+export function reissuedHead(state: IssuanceState, now: number): Head {
+  return { ...state.head, log: state.log, floor: state.floor, issued: now };
+}
+
+/** Splits leaves.bin into its 73-byte entries. */
+export function tokenEntries(leaves: Uint8Array): readonly Uint8Array[] {
+  return Array.from({ length: leaves.length / TOKEN_LEAF_BYTES }, (_, i) =>
+    leaves.subarray(i * TOKEN_LEAF_BYTES, (i + 1) * TOKEN_LEAF_BYTES),
+  );
+}
+
+/** @param metadata N.batches.json as it is published. @param tokensBin empty where a batch has none */
+export function batchLeaf(
+  plan: Pick<BatchPlan, "manifest" | "manifestBytes">,
+  metadata: Uint8Array,
+  tokensBin: Uint8Array,
+): BatchLeaf {
+  return {
+    type: "batch",
+    seq: plan.manifest.seq,
+    manifestHash: manifestHash(plan.manifestBytes),
+    metadataHash: sha256(metadata),
+    tokensHash: sha256(tokensBin),
+  };
+}
+
+function nextHead(state: IssuanceState, manifestBytes: Uint8Array, next: number, now: number): Head {
+  const tree = state.manifests.clone();
+  assert.equal(tree.size, state.head.size, "the manifest tree belongs to the head");
+  assert(compareBytes(tree.root(), state.head.root) === 0, "the manifest tree has the head's root");
+  assert(state.floor.logSize <= state.log.size, "a statement covers a part of the log that is published");
+  tree.append(hashLeaf(manifestHash(manifestBytes)));
+  const { authority, log, floor } = state;
+  return { authority, size: tree.size, root: tree.root(), next, log, floor, issued: now };
+}
+
+/** All ids in one draw. 128 random bits do not meet twice; a broken source would, and must not get through. */
+function drawIds(count: number, random: (length: number) => Uint8Array): readonly Uint8Array[] {
+  const drawn = random(count * RCT_ID_BYTES);
+  const ids = Array.from({ length: count }, (_, i) => drawn.slice(i * RCT_ID_BYTES, (i + 1) * RCT_ID_BYTES));
+  assert.equal(drawn.length, count * RCT_ID_BYTES);
+  assert.equal(new Set(ids.map(formatHex)).size, count, "the source of randomness repeats itself");
+  return ids;
+}
