@@ -1,0 +1,8 @@
+/** TUF: metadata, thresholds, the authority, signing events. Pure; the client that touches the world is `./client`. */
+export * from "./builders.ts";
+export * from "./canonical.ts";
+export * from "./cards.ts";
+export * from "./keys.ts";
+export * from "./metadata.ts";
+export * from "./trust.ts";
+export * from "./verify.ts";
