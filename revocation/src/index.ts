@@ -1,0 +1,2 @@
+export * from "./index-set.ts";
+export * from "./rvx1.ts";
