@@ -4,5 +4,6 @@ export * from "./canonical.ts";
 export * from "./cards.ts";
 export * from "./keys.ts";
 export * from "./metadata.ts";
+export * from "./signing-event.ts";
 export * from "./trust.ts";
 export * from "./verify.ts";
