@@ -19,6 +19,8 @@ export const FORMAT_CODES = {
   ERR_DID: "Text is not a did:key of an Ed25519 key.",
   ERR_RCT_ID: "Text is not the 26 Crockford characters of a token id.",
   ERR_REQUEST: "The headers that sign a request are missing or malformed.",
+  ERR_GENESIS:
+    "Cards, keys and names do not make an authority, or a genesis folder is incomplete. The message says what.",
   ERR_BATCH_REQUEST: "A batch request is not the JSON object it must be. The message names the field.",
   ERR_NOTE: "Text is not a signed note (C2SP signed-note).",
   ERR_VKEY: "Text is not a verifier key of a signed note.",
