@@ -1,0 +1,140 @@
+/**
+ * Keys that sign and never leave: one token of a PKCS#11 module, opened.
+ *
+ *     const hsm = await openHsm({ module, tokenLabel, pinFile });
+ *     const signer = await hsm.signer(id, expectedPublicKey);
+ *
+ * One anchor session keeps the process logged in; each signer has its own, and rebuilds it when the module loses it.
+ */
+import type { Algorithm, PublicKey, Signer } from "@viafabric/schemas";
+import { hsmError, isSessionLost } from "./ckr.ts";
+import { checkKey, findKey, generateKeyPair, type Session, signWith, type TokenKey } from "./keys.ts";
+import { attempt, CK, findToken, login, openModule, type TokenName } from "./pkcs11.ts";
+
+export { KEY_ID_BYTES_MAX, KEY_LABEL_LENGTH_MAX } from "./keys.ts";
+export type { TokenName } from "./pkcs11.ts";
+export { findSoftHsm, initSoftHsmToken, type SoftHsmToken } from "./softhsm.ts";
+
+export interface HsmOptions extends TokenName {
+  /** Path of the PKCS#11 module. */
+  readonly module: string;
+  /** Readable by its owner only. */
+  readonly pinFile: string;
+  /** SoftHSM's configuration; the process's SOFTHSM2_CONF is set to it before the module is initialised. */
+  readonly confFile?: string;
+}
+
+export interface Hsm {
+  readonly tokenLabel: string;
+  readonly tokenSerial: string;
+  /** Makes a non-extractable pair in the token. @throws OperationError ERR_HSM_KEY when the id is taken */
+  generateKey(id: Uint8Array, label: string, algorithm: Algorithm): Promise<PublicKey>;
+  /** @param expected refuses with ERR_HSM_KEY when another key is behind the id */
+  signer(id: Uint8Array, expected?: PublicKey): Promise<Signer>;
+  /** Signers given out before are dead afterwards. */
+  close(): Promise<void>;
+}
+
+/** @throws OperationError ERR_HSM_MODULE, ERR_HSM_TOKEN, ERR_HSM_PIN, ERR_HSM_DEVICE */
+export async function openHsm(options: HsmOptions): Promise<Hsm> {
+  const { confFile } = options;
+  const module = await openModule({ path: options.module, ...(confFile === undefined ? {} : { confFile }) });
+  const { library } = module;
+  const sessions = new Set<Session>();
+  const pool: SessionPool = {
+    open(flags = 0) {
+      const handle = attempt("open a session", () => library.C_OpenSession(token.slot, CK.CKF_SERIAL_SESSION | flags));
+      const session = { library, handle };
+      sessions.add(session);
+      return session;
+    },
+    close(session) {
+      if (sessions.delete(session)) closeSession(session);
+    },
+  };
+  const release = () => {
+    for (const session of sessions) pool.close(session);
+    module.release();
+  };
+  let token: ReturnType<typeof findToken>;
+  try {
+    token = findToken(module, options);
+    // When a process's last session closes, its login is gone: this one stays open.
+    pool.open();
+    await login(module, token.slot, options.pinFile);
+  } catch (error) {
+    release();
+    throw error;
+  }
+  return {
+    tokenLabel: token.label,
+    tokenSerial: token.serial,
+    async generateKey(id, label, algorithm) {
+      const session = pool.open(CK.CKF_RW_SESSION);
+      try {
+        return generateKeyPair(session, id, label, algorithm);
+      } finally {
+        pool.close(session);
+      }
+    },
+    async signer(id, expected) {
+      return tokenSigner(pool, id, expected);
+    },
+    async close() {
+      release();
+    },
+  };
+}
+
+interface SessionPool {
+  open(flags?: number): Session;
+  close(session: Session): void;
+}
+
+function tokenSigner(pool: SessionPool, id: Uint8Array, expected: PublicKey | undefined): Signer {
+  const open = (pinned: PublicKey | undefined): { session: Session; key: TokenKey } => {
+    const session = pool.open();
+    try {
+      const key = attempt("find a key", () => findKey(session, id));
+      if (pinned) checkKey(key, id, pinned);
+      return { session, key };
+    } catch (error) {
+      pool.close(session);
+      throw error;
+    }
+  };
+  let state: ReturnType<typeof open> | undefined = open(expected);
+  const { publicKey } = state.key;
+  const signOnce = (message: Uint8Array): Uint8Array => {
+    state ??= open(publicKey);
+    const { session, key } = state;
+    try {
+      return signWith(session, key, message);
+    } catch (error) {
+      // After a failed call the state of the operation is unknown: this session signs nothing more.
+      state = undefined;
+      pool.close(session);
+      throw error;
+    }
+  };
+  return {
+    publicKey,
+    async sign(message) {
+      try {
+        return signOnce(message);
+      } catch (error) {
+        if (!isSessionLost(error)) throw hsmError("sign", error);
+      }
+      return attempt("sign", () => signOnce(message));
+    },
+  };
+}
+
+function closeSession({ library, handle }: Session): void {
+  try {
+    library.C_CloseSession(handle);
+  } catch (error) {
+    // A session that the module has lost already is closed.
+    if (!isSessionLost(error)) throw hsmError("close a session", error);
+  }
+}

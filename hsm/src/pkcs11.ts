@@ -1,0 +1,209 @@
+/**
+ * The only door to `pkcs11js`: loading a PKCS#11 module, slots, sessions, login.
+ *
+ * The binding is an optional native package and is loaded when a module is opened, so everything else in the house
+ * works on machines without it. Rules that keep native code from crashing the process: only the main thread
+ * initialises and finalises a module (two first C_Initialize at once crash SoftHSM), and `close()`, which unloads the
+ * library, is never called.
+ */
+import { stat } from "node:fs/promises";
+import { Worker } from "node:worker_threads";
+import { OperationError } from "@viafabric/schemas";
+import type { Attribute, Handle, PKCS11 } from "pkcs11js";
+import { CKR_USER_ALREADY_LOGGED_IN, ckrError, hsmError } from "./ckr.ts";
+
+export type { Attribute, Handle };
+
+/** PKCS#11 v3.1 names that the binding does not have, or that we want without loading it. */
+export const CK = {
+  CKA_CLASS: 0x0,
+  CKA_TOKEN: 0x1,
+  CKA_PRIVATE: 0x2,
+  CKA_LABEL: 0x3,
+  CKA_VALUE: 0x11,
+  CKA_KEY_TYPE: 0x100,
+  CKA_ID: 0x102,
+  CKA_SENSITIVE: 0x103,
+  CKA_ENCRYPT: 0x104,
+  CKA_DECRYPT: 0x105,
+  CKA_WRAP: 0x106,
+  CKA_UNWRAP: 0x107,
+  CKA_SIGN: 0x108,
+  CKA_SIGN_RECOVER: 0x109,
+  CKA_VERIFY: 0x10a,
+  CKA_DERIVE: 0x10c,
+  CKA_EXTRACTABLE: 0x162,
+  CKA_LOCAL: 0x163,
+  CKA_NEVER_EXTRACTABLE: 0x164,
+  CKA_ALWAYS_SENSITIVE: 0x165,
+  CKA_EC_PARAMS: 0x180,
+  CKA_EC_POINT: 0x181,
+  CKO_PUBLIC_KEY: 2,
+  CKO_PRIVATE_KEY: 3,
+  CKK_EC: 3,
+  CKK_EC_EDWARDS: 0x40,
+  CKM_EC_KEY_PAIR_GEN: 0x1040,
+  CKM_ECDSA: 0x1041,
+  CKM_EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
+  CKM_EDDSA: 0x1057,
+  CKF_RW_SESSION: 2,
+  CKF_SERIAL_SESSION: 4,
+  CKF_TOKEN_INITIALIZED: 0x400,
+  CKU_SO: 0,
+  CKU_USER: 1,
+} as const;
+
+export interface ModuleOptions {
+  /** Path of the PKCS#11 library. */
+  readonly path: string;
+  /** SoftHSM's configuration file. Other modules have their own ways and need none. */
+  readonly confFile?: string;
+}
+
+export interface Module {
+  readonly path: string;
+  readonly library: PKCS11;
+  /** Finalises the module when its last user lets go. */
+  release(): void;
+}
+
+interface LoadedModule {
+  readonly library: PKCS11;
+  confFile: string | undefined;
+  users: number;
+}
+
+// A module is one per process, whoever opens it: its sessions and its login are shared by everybody in here.
+const loadedModules = new Map<string, LoadedModule>();
+
+/** Loads and initialises a module. @throws OperationError ERR_HSM_MODULE */
+export async function openModule({ path, confFile }: ModuleOptions): Promise<Module> {
+  const loaded = loadedModules.get(path) ?? { library: await loadLibrary(path), confFile, users: 0 };
+  loadedModules.set(path, loaded);
+  if (loaded.users === 0) {
+    // SoftHSM reads its environment at C_Initialize. Without the variable it would silently show the machine's own
+    // tokens, which is why a token is chosen by its serial or label and never by its place.
+    if (confFile !== undefined) process.env.SOFTHSM2_CONF = confFile;
+    loaded.confFile = confFile;
+    attempt(`initialise ${path}`, () => loaded.library.C_Initialize());
+  } else if (loaded.confFile !== confFile) {
+    throw new OperationError("ERR_HSM_MODULE", `${path} is in use with another configuration in this process`);
+  }
+  loaded.users++;
+  let held = true;
+  return {
+    path,
+    library: loaded.library,
+    release() {
+      if (!held) return;
+      held = false;
+      loaded.users--;
+      if (loaded.users === 0) attempt(`finalise ${path}`, () => loaded.library.C_Finalize());
+    },
+  };
+}
+
+/** For a worker thread: the module that the main thread has initialised already. */
+export async function loadLibrary(path: string): Promise<PKCS11> {
+  const binding = await import("pkcs11js").catch((cause: unknown) => {
+    throw new OperationError(
+      "ERR_HSM_MODULE",
+      "the PKCS#11 binding is missing: install a C++ compiler and make, then run `npm rebuild pkcs11js`",
+      { cause },
+    );
+  });
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile()) {
+    throw new OperationError(
+      "ERR_HSM_MODULE",
+      `there is no PKCS#11 module at ${path}: install the device's software (for tests: apt-get install softhsm2)`,
+    );
+  }
+  const library = new binding.PKCS11();
+  try {
+    library.load(path);
+  } catch (cause) {
+    throw new OperationError("ERR_HSM_MODULE", `${path} is not a PKCS#11 module that loads here`, { cause });
+  }
+  return library;
+}
+
+export interface TokenSlot {
+  readonly slot: Handle;
+  readonly label: string;
+  readonly serial: string;
+  readonly initialised: boolean;
+}
+
+export function listTokens({ library }: Module): readonly TokenSlot[] {
+  return attempt("list the tokens", () =>
+    library.C_GetSlotList(true).map((slot) => {
+      const info = library.C_GetTokenInfo(slot);
+      // Fixed-width fields are padded with blanks, and with NULs by some.
+      const trimmed = (text: string) => text.replace(/[\0 ]+$/, "");
+      const initialised = (info.flags & CK.CKF_TOKEN_INITIALIZED) !== 0;
+      return { slot, label: trimmed(info.label), serial: trimmed(info.serialNumber), initialised };
+    }),
+  );
+}
+
+/** Names one token. At least one of the two; both must match when both are given. */
+export interface TokenName {
+  readonly tokenLabel?: string;
+  readonly tokenSerial?: string;
+}
+
+/** @throws OperationError ERR_HSM_TOKEN unless exactly one initialised token matches */
+export function findToken(module: Module, name: TokenName): TokenSlot {
+  const { tokenLabel, tokenSerial } = name;
+  if (tokenLabel === undefined && tokenSerial === undefined)
+    throw new OperationError("ERR_HSM_TOKEN", "name the token by its label or its serial");
+  const matches = listTokens(module).filter(
+    (token) =>
+      token.initialised &&
+      (tokenLabel === undefined || token.label === tokenLabel) &&
+      (tokenSerial === undefined || token.serial === tokenSerial),
+  );
+  const wanted = [tokenLabel && `label ${JSON.stringify(tokenLabel)}`, tokenSerial && `serial ${tokenSerial}`];
+  const [token, ...others] = matches;
+  if (!token || others.length > 0) {
+    const what = wanted.filter(Boolean).join(" and ");
+    throw new OperationError("ERR_HSM_TOKEN", `${matches.length} tokens with ${what} in ${module.path}`);
+  }
+  return token;
+}
+
+/** A PIN file larger than this is not a PIN file. */
+export const PIN_BYTES_MAX = 256;
+
+/**
+ * Logs the process in. It happens in a worker that reads the PIN file and ends at once: the binding takes the PIN as a
+ * JavaScript string, which cannot be wiped, and a thread that has ended leaves no copy of it behind.
+ * @throws OperationError ERR_HSM_PIN
+ */
+export async function login(module: Module, slot: Handle, pinFile: string): Promise<void> {
+  const workerData = { path: module.path, slot: new Uint8Array(slot), pinFile };
+  const worker = new Worker(new URL("./login-worker.js", import.meta.url), { workerData });
+  const answer = await new Promise<LoginAnswer>((resolve, reject) => {
+    worker.once("message", resolve);
+    worker.once("error", reject);
+    worker.once("exit", () => reject(new OperationError("ERR_HSM_DEVICE", "the login ended without an answer")));
+  });
+  await worker.terminate();
+  if (answer.ok || answer.ckr === CKR_USER_ALREADY_LOGGED_IN) return;
+  if (answer.ckr === undefined) throw new OperationError("ERR_HSM_PIN", answer.reason);
+  throw ckrError("log in to the token", answer.ckr, answer.reason);
+}
+
+export type LoginAnswer =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly ckr: number | undefined; readonly reason: string };
+
+/** Runs calls into the module; what it throws becomes an OperationError. */
+export function attempt<T>(doing: string, calls: () => T): T {
+  try {
+    return calls();
+  } catch (error) {
+    throw hsmError(doing, error);
+  }
+}
