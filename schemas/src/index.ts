@@ -12,6 +12,7 @@ export * from "./kit.ts";
 export * from "./leaf.ts";
 export * from "./manifest.ts";
 export * from "./merkle.ts";
+export * from "./merkle-flat.ts";
 export * from "./note.ts";
 export * from "./rct-id.ts";
 export * from "./receipt.ts";
