@@ -2,6 +2,7 @@
 export * from "./builders.ts";
 export * from "./canonical.ts";
 export * from "./cards.ts";
+export * from "./genesis-signatures.ts";
 export * from "./keys.ts";
 export * from "./metadata.ts";
 export * from "./signing-event.ts";

@@ -16,6 +16,8 @@ import {
   sha256,
   utf8,
 } from "@viafabric/schemas";
+import { type CardRole, createEnrolmentCard, signGenesis } from "@viafabric/tuf";
+import { type Genesis, type GenesisOptions, type OnlineKeys, planGenesis } from "./genesis.ts";
 import type { IssuanceState } from "./issuance.ts";
 
 const PKCS8 = parseHex("302e020100300506032b657004220420");
@@ -118,4 +120,43 @@ export function issuanceState(): IssuanceState {
     log: { size: 4, root: sha256(utf8("log of four")) },
     floor: { epoch: 1, n: 0, logSize: 3, revokedRoot: EMPTY_ROOT, suspendedRoot: EMPTY_ROOT },
   };
+}
+
+export interface GenesisWorld {
+  readonly genesis: Genesis;
+  readonly options: GenesisOptions;
+  readonly trustees: readonly Signer[];
+  readonly online: { readonly [Name in keyof OnlineKeys]: Signer };
+}
+
+/** Five trustees, one station, one release officer, software keys. */
+export async function genesisWorld(change: Partial<GenesisOptions> = {}): Promise<GenesisWorld> {
+  const trustees = [1, 2, 3, 4, 5].map((n) => namedSigner(`trustee ${n}`));
+  const card = async (signer: Signer, role: CardRole): Promise<Uint8Array> =>
+    (await createEnrolmentCard(signer, { name: `A ${role}`, role })).bytes;
+  const online = {
+    issuer: KEYS.issuer,
+    status: KEYS.status,
+    log: namedSigner("log"),
+    snapshot: namedSigner("snapshot"),
+    timestamp: namedSigner("timestamp"),
+    revocations: namedSigner("revocations"),
+  };
+  const publicKeys = Object.entries(online).map(([name, signer]) => [name, signer.publicKey]);
+  const options: GenesisOptions = {
+    trustees: await Promise.all(trustees.map((signer) => card(signer, "trustee"))),
+    stations: [await card(KEYS.station, "station"), await card(KEYS.otherStation, "station")],
+    releases: [await card(KEYS.release, "release")],
+    online: Object.fromEntries(publicKeys),
+    onlineClass: "software",
+    operator: namedSigner("operator").publicKey,
+    host: "vault.example",
+    now: NOW,
+    ...change,
+  };
+  return { genesis: planGenesis(options), options, trustees, online };
+}
+
+export async function signedBy(genesis: Genesis, signers: readonly Signer[]): Promise<readonly Uint8Array[]> {
+  return Promise.all(signers.map((signer) => signGenesis(signer, genesis)));
 }
