@@ -45,6 +45,7 @@ export const FORMAT_CODES = {
   ERR_TRUST_FILE: "A trust file (keys, rules, log policy) is malformed.",
   ERR_RVX1: "Bytes are not an RVX1 set, delta or chunk file.",
   ERR_STATEMENT: "Text is not a status statement.",
+  ERR_LEDGER: "Bytes are not a saved status ledger. Replay the log instead.",
   ERR_WORDS: "The words are not the spelling of an identifier.",
   ERR_METADATA: "Bytes are not TUF metadata of this authority's profile.",
   ERR_CARD: "Bytes are not an enrolment card or an authority card, or the cards do not make an authority.",

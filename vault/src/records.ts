@@ -1,0 +1,130 @@
+/**
+ * What the vault remembers, as values: the store reads and writes these, everything else speaks them.
+ *
+ * Times are unix seconds; ids, kids and hashes are 32 bytes unless said.
+ */
+import type { DetachedSignature } from "@viafabric/schemas";
+import type { EventState, Proposal, SigningEvent } from "@viafabric/tuf";
+
+/** Who sent a state-changing request. The nonce is spent in the transaction that makes the change. */
+export interface Sender {
+  readonly kid: Uint8Array;
+  readonly nonce: Uint8Array;
+  /** After this time the request is refused for its age, and the nonce may be forgotten. */
+  readonly nonceUntil: number;
+}
+
+export type RequestState = "waiting" | "planned" | "refused";
+
+export interface RequestRecord {
+  readonly id: Uint8Array;
+  readonly kid: Uint8Array;
+  /** The exact bytes that the operator signed. */
+  readonly body: Uint8Array;
+  /** The headers that sign it, one a line. */
+  readonly proof: string;
+  readonly received: number;
+  readonly state: RequestState;
+  readonly refusal?: string;
+  readonly eventId?: Uint8Array;
+}
+
+/** A signing event as the rules of `tuf` see it, with what the vault has recorded of its end. */
+export interface EventRecord extends SigningEvent {
+  readonly state: EventState;
+  /** The metadata file, frozen by the k-th signature. */
+  readonly metadata?: Uint8Array;
+}
+
+export interface AttachmentRecord {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+export interface BatchRecord {
+  readonly manifestHash: Uint8Array;
+  readonly eventId: Uint8Array;
+  readonly seq: number;
+  readonly first: number;
+  readonly count: number;
+  readonly manifest: Uint8Array;
+  /** Sealed under the vault's own key. */
+  readonly uidKey: Uint8Array;
+  /** 64 bytes for each token, in index order. */
+  readonly signatures?: Uint8Array;
+  readonly leafIndex?: number;
+}
+
+export interface TokenRecord {
+  readonly index: number;
+  readonly rctId: Uint8Array;
+  readonly subject: string;
+  readonly confirmation?: Uint8Array;
+  /** Sealed under the vault's own key. */
+  readonly claimSecret?: Uint8Array;
+}
+
+/** A plan, frozen: everything that must exist before a trustee sees any of it. */
+export interface PlannedEvent {
+  readonly proposal: Proposal;
+  readonly attachments: readonly AttachmentRecord[];
+  readonly batches: readonly { readonly batch: BatchRecord; readonly tokens: readonly TokenRecord[] }[];
+}
+
+export type StatusEventState = "open" | "logged" | "published" | "expired";
+
+export interface StatusEventRecord {
+  readonly id: Uint8Array;
+  readonly body: Uint8Array;
+  readonly action: string;
+  readonly state: StatusEventState;
+  readonly created: number;
+  readonly notAfter: number;
+  readonly leafIndex?: number;
+}
+
+export interface StatusEventWithSignatures extends StatusEventRecord {
+  readonly signatures: readonly DetachedSignature[];
+}
+
+export interface KitRecord {
+  /** 16 bytes. */
+  readonly id: Uint8Array;
+  readonly manifestHash: Uint8Array;
+  readonly station: Uint8Array;
+  readonly first: number;
+  readonly count: number;
+  readonly created: number;
+}
+
+export interface ReceiptRecord {
+  readonly kitId: Uint8Array;
+  readonly seq: number;
+  readonly index: number;
+  readonly result: string;
+  readonly bytes: Uint8Array;
+  readonly received: number;
+}
+
+/** A step taken, and what it led to: a log index, an epoch, a version. */
+export interface StepRecord {
+  readonly subject: string;
+  readonly step: string;
+  readonly value: number;
+  readonly taken: number;
+}
+
+export interface LogHeadRecord {
+  readonly size: number;
+  readonly root: Uint8Array;
+  readonly note: Uint8Array;
+}
+
+export interface Counts {
+  readonly requestsWaiting: number;
+  readonly eventsOpen: number;
+  readonly batchesLogged: number;
+  readonly tokensLogged: number;
+  readonly statusEventsOpen: number;
+  readonly receipts: number;
+}
