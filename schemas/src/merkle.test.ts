@@ -170,6 +170,6 @@ test("a log of 70,000 decimal entries has the published roots", () => {
   for (let i = 0; i < 70_000; i++) {
     tree.append(hashLeaf(utf8(String(i))));
     const root = published.get(tree.size);
-    if (root) assert.deepEqual(tree.root(), Buffer.from(parseBase64(root)));
+    if (root) assert.deepEqual(tree.root(), parseBase64(root));
   }
 });
