@@ -37,24 +37,41 @@ export async function writeFileDurable(file: string, bytes: Uint8Array, mode: nu
  * @throws OperationError ERR_FILE_IMMUTABLE when the file exists with other bytes
  */
 export async function putImmutable(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
+  await putImmutableUnsynced(file, bytes, mode);
+  await wrap(`could not write ${file}`, () => syncFolder(path.dirname(file)));
+}
+
+/** As putImmutable, but the name becomes durable only when the folder is synced. For many files in one folder. */
+export async function putImmutableUnsynced(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
+  const temporary = temporaryName(file);
+  let created = false;
+  await wrap(`could not write ${file}`, async () => {
+    if ((await sizeIfPresent(file)) !== undefined) return;
+    await writeSynced(temporary, bytes, mode);
+    try {
+      // link(2) fails where rename(2) would silently replace what another process has just written.
+      await link(temporary, file);
+      created = true;
+    } catch (error) {
+      if (!isCode(error, "EEXIST")) throw error;
+    } finally {
+      await unlink(temporary);
+    }
+  });
+  if (created) return;
   const existing = await readFileIfPresent(file, Number.MAX_SAFE_INTEGER);
-  if (existing === undefined) {
-    const temporary = temporaryName(file);
-    await wrap(`could not write ${file}`, async () => {
-      await writeSynced(temporary, bytes, mode);
-      try {
-        // link(2) fails where rename(2) would silently replace what another process has just written.
-        await link(temporary, file);
-      } catch (error) {
-        if (!isCode(error, "EEXIST")) throw error;
-      } finally {
-        await unlink(temporary);
-      }
-      await syncFolder(path.dirname(file));
-    });
-    return putImmutable(file, bytes, mode);
+  if (!existing || !equalBytes(existing, bytes)) {
+    throw new OperationError("ERR_FILE_IMMUTABLE", `${file} exists with other bytes`);
   }
-  if (!equalBytes(existing, bytes)) throw new OperationError("ERR_FILE_IMMUTABLE", `${file} exists with other bytes`);
+}
+
+async function sizeIfPresent(file: string): Promise<number | undefined> {
+  try {
+    return (await stat(file)).size;
+  } catch (error) {
+    if (isCode(error, "ENOENT")) return undefined;
+    throw error;
+  }
 }
 
 /** Undefined when there is no such file. @param bytesMax larger files are refused before they are read. */

@@ -3,3 +3,4 @@ export * from "./files.ts";
 export * from "./journal.ts";
 export * from "./keystore.ts";
 export * from "./lock.ts";
+export * from "./many-files.ts";
