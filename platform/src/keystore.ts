@@ -113,11 +113,13 @@ async function read(file: string): Promise<Sealed> {
     throw new OperationError("ERR_HOME", `there is no usable key in ${file}`, { cause });
   });
   try {
-    const document = JSON.parse(Buffer.from(bytes).toString("utf8")) as Record<string, string>;
-    const sealed = parseBase64(String(document["sealed"]), NONCE_BYTES + SEED_BYTES + TAG_BYTES);
+    const document = JSON.parse(Buffer.from(bytes).toString("utf8")) as {
+      [field in "sealed" | "publicKey" | "salt"]: unknown;
+    };
+    const sealed = parseBase64(String(document.sealed), NONCE_BYTES + SEED_BYTES + TAG_BYTES);
     const result = {
-      key: parsePublicKey(parseBase64(String(document["publicKey"]))),
-      salt: parseBase64(String(document["salt"]), SALT_BYTES),
+      key: parsePublicKey(parseBase64(String(document.publicKey))),
+      salt: parseBase64(String(document.salt), SALT_BYTES),
       nonce: sealed.slice(0, NONCE_BYTES),
       sealed: sealed.slice(NONCE_BYTES),
     };

@@ -6,5 +6,6 @@ export * from "./genesis-signatures.ts";
 export * from "./keys.ts";
 export * from "./metadata.ts";
 export * from "./signing-event.ts";
+export * from "./succession.ts";
 export * from "./trust.ts";
 export * from "./verify.ts";

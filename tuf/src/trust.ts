@@ -15,6 +15,7 @@ import {
   parseUtf8,
   type Role,
   type Rules,
+  sha256,
   VerificationError,
 } from "@viafabric/schemas";
 import {
@@ -53,6 +54,8 @@ export interface TrustedState {
   readonly targets: Targets;
   readonly targetsVersion: number;
   readonly batchesVersion: number;
+  /** SHA-256 of the signed parts: the ids of the proposals that became them. */
+  readonly ids: Readonly<Record<"root" | "targets" | "batches", Uint8Array>>;
   /** Who signs targets, and status events: k of n. */
   readonly trustees: Role;
   /** Who signs heads. */
@@ -97,6 +100,7 @@ export function verifyTrust(files: TrustFiles, now?: number): TrustedState {
     targets: targets.signed,
     targetsVersion: targets.signed.version,
     batchesVersion: batches.signed.version,
+    ids: { root: chain.id, targets: sha256(targets.signedBytes), batches: sha256(batches.signedBytes) },
     trustees: root.roles.targets,
     approvers,
     expires: { root: root.expires, targets: targets.signed.expires, batches: batches.signed.expires },

@@ -64,7 +64,8 @@ export interface PinnedRoot {
 export interface RootChain {
   readonly authority: Uint8Array;
   readonly root: Root;
-  readonly file: Uint8Array;
+  /** SHA-256 of its signed part. */
+  readonly id: Uint8Array;
 }
 
 /**
@@ -85,7 +86,7 @@ export function verifyRootChain(pinned: PinnedRoot, files: readonly Uint8Array[]
     verifyRole(next.signed.roles.root, `root ${version}`, next);
     current = next;
   }
-  return { authority, root: current.signed, file: current.file };
+  return { authority, root: current.signed, id: sha256(current.signedBytes) };
 }
 
 function pinnedAuthority(pinned: PinnedRoot, root: Metadata<Root>): Uint8Array {
