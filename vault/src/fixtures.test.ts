@@ -1,24 +1,33 @@
 /** What the tests of this room share: keys from seeds, a small authority, a request. Holds no tests of its own. */
 import { createPrivateKey, type KeyObject, sign } from "node:crypto";
 import {
+  buildInclusionProof,
   concat,
   EMPTY_ROOT,
   ed25519PublicKey,
   formatDidKey,
   formatHex,
+  formatNote,
   genesisHead,
+  hashLeaf,
   type KeyEntry,
   MerkleFrontier,
   type Purpose,
   parseHex,
   type Rules,
+  rootOf,
   type Signer,
   sha256,
+  signatureInput,
+  signNote,
+  subtreeOf,
   utf8,
 } from "@viafabric/schemas";
+import { formatCheckpoint } from "@viafabric/transparency-log";
 import { type CardRole, createEnrolmentCard, signGenesis } from "@viafabric/tuf";
+import type { SignedBatch } from "./bundle-files.ts";
 import { type Genesis, type GenesisOptions, type OnlineKeys, planGenesis } from "./genesis.ts";
-import type { IssuanceState } from "./issuance.ts";
+import type { BatchPlan, IssuanceState } from "./issuance.ts";
 
 const PKCS8 = parseHex("302e020100300506032b657004220420");
 
@@ -159,4 +168,35 @@ export async function genesisWorld(change: Partial<GenesisOptions> = {}): Promis
 
 export async function signedBy(genesis: Genesis, signers: readonly Signer[]): Promise<readonly Uint8Array[]> {
   return Promise.all(signers.map((signer) => signGenesis(signer, genesis)));
+}
+
+export async function signAll(plan: BatchPlan, issuer: Signer = KEYS.issuer): Promise<SignedBatch> {
+  const { algorithm } = issuer.publicKey;
+  const signatures = await Promise.all(plan.payloads.map((payload) => issuer.sign(signatureInput(algorithm, payload))));
+  return { ...plan, signatures: concat(...signatures) };
+}
+
+/** A log in memory, whole, for tests that need its checkpoints and proofs. */
+export class MemoryLog {
+  readonly entries: Uint8Array[] = [];
+
+  append(entries: readonly Uint8Array[]): { readonly firstIndex: number } {
+    const firstIndex = this.entries.length;
+    this.entries.push(...entries);
+    return { firstIndex };
+  }
+
+  head(): { readonly size: number; readonly root: Uint8Array } {
+    return { size: this.entries.length, root: rootOf(this.entries.map(hashLeaf)) };
+  }
+
+  async note(origin: string, signer: Signer): Promise<Uint8Array> {
+    const text = formatCheckpoint({ origin, ...this.head() });
+    return formatNote({ text, signatures: [await signNote(text, origin, signer)] });
+  }
+
+  async inclusion(index: number): Promise<{ readonly index: number; readonly hashes: readonly Uint8Array[] }> {
+    const leafHashes = this.entries.map(hashLeaf);
+    return { index, hashes: await buildInclusionProof(index, leafHashes.length, subtreeOf(leafHashes)) };
+  }
 }

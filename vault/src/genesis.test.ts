@@ -166,6 +166,7 @@ test("witnesses and their quorum go into the log policy", async () => {
     parseUtf8(genesis.targetFiles.get(POLICY_PATH)!),
     /\nwitness w1 .*\ngroup witnesses 1 w1\nquorum witnesses\n$/,
   );
+  await assert.rejects(genesisWorld({ witnesses: { keys: [vkey, vkey], quorum: 2 } }), { code: "ERR_LOG_POLICY" });
   for (const quorum of [0, 2, 1.5]) {
     await assert.rejects(genesisWorld({ witnesses: { keys: [vkey], quorum } }), { code: "ERR_GENESIS" });
   }

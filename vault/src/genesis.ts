@@ -19,6 +19,7 @@ import {
   noteVerifier,
   type PublicKey,
   type Purpose,
+  parseVerifierKey,
   quote,
   type Role,
   type Rules,
@@ -26,6 +27,7 @@ import {
   URI_LENGTH_MAX,
   utf8,
 } from "@viafabric/schemas";
+import { formatPolicy, parsePolicy } from "@viafabric/transparency-log";
 import {
   authorityOf,
   buildBatches,
@@ -144,7 +146,7 @@ export function planGenesis(options: GenesisOptions): Genesis {
   const lineage = lineageFile(authority, names, quorum);
   const targetFiles = new Map([
     [KEYS_PATH, encodeTrustKeys(keyEntries(options, cards, now, now + lifetimes.keys))],
-    [POLICY_PATH, policyText(names.logOrigin, online.log, options.witnesses)],
+    [POLICY_PATH, policyFile(names.logOrigin, online.log, options.witnesses)],
     [RULES_PATH, encodeRules(firstRules(authority, threshold, options.onlineClass))],
     [PROFILE_PATH, profileFile()],
     [LINEAGE_PATH, lineage],
@@ -244,16 +246,19 @@ function firstRules(authority: Uint8Array, threshold: number, onlineClass: KeyCl
 }
 
 /** tlog-policy. Without witnesses a split view of the log is found only by comparing notes. */
-function policyText(origin: string, log: PublicKey, witnesses: GenesisOptions["witnesses"]): Uint8Array {
-  const lines = [`log ${logVerifierKey(origin, log)}`];
-  if (!witnesses) return utf8(`${[...lines, "quorum none"].join("\n")}\n`);
+function policyFile(origin: string, log: PublicKey, witnesses: GenesisOptions["witnesses"]): Uint8Array {
+  const logs = [{ verifier: noteVerifier(origin, log) }];
+  if (!witnesses) return utf8(formatPolicy({ logs, witnesses: [], groups: [], quorum: undefined }));
   const { keys, quorum } = witnesses;
   if (!Number.isSafeInteger(quorum) || quorum < 1 || quorum > keys.length) {
     throw wrong(`a quorum of ${quorum} among ${keys.length} witnesses`);
   }
-  const names = keys.map((_, i) => `w${i + 1}`);
-  lines.push(...keys.map((vkey, i) => `witness ${names[i]} ${vkey}`), `group witnesses ${quorum} ${names.join(" ")}`);
-  return utf8(`${[...lines, "quorum witnesses"].join("\n")}\n`);
+  const listed = keys.map((vkey, i) => ({ name: `w${i + 1}`, verifier: parseVerifierKey(vkey) }));
+  const group = { name: "witnesses", threshold: quorum, members: listed.map(({ name }) => name) };
+  const bytes = utf8(formatPolicy({ logs, witnesses: listed, groups: [group], quorum: group.name }));
+  // Read back: the reader refuses a key listed twice, which would count one witness as two.
+  parsePolicy(bytes);
+  return bytes;
 }
 
 /** A capability descriptor: what a node grants at the first activation. */

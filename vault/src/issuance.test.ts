@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   BATCH_TOKENS_MAX,
+  concat,
   decodeHead,
   decodeLeaf,
   decodeManifest,
@@ -45,7 +46,8 @@ test("a plan commits to exactly its tokens", () => {
   const plan = planOf(5);
   const manifest = decodeManifest(plan.manifestBytes);
   sameBytes(encodeManifest(manifest), plan.manifestBytes);
-  const entries = tokenEntries(plan.leaves);
+  const entries = tokenEntries(plan.tokens, plan.payloads);
+  sameBytes(concat(...entries), plan.leaves);
   assert.equal(entries.length, 5);
   sameBytes(manifest.root, rootOf(entries.map(hashLeaf)));
   for (const [i, payload] of plan.payloads.entries()) {

@@ -8,7 +8,6 @@
  */
 import assert from "node:assert/strict";
 import {
-  type BatchLeaf,
   bodyFrom,
   compareBytes,
   concat,
@@ -26,8 +25,6 @@ import {
   RCT_ID_BYTES,
   rootOf,
   type StationRange,
-  sha256,
-  TOKEN_LEAF_BYTES,
   tokenLeaf,
   VerificationError,
 } from "@viafabric/schemas";
@@ -52,13 +49,23 @@ export interface IssuanceState {
   readonly floor: Floor;
 }
 
+/** What differs from one token of a batch to the next. */
+export interface PlannedToken {
+  readonly index: number;
+  readonly rctId: Uint8Array;
+  readonly subject: string;
+}
+
 export interface BatchPlan {
   readonly manifest: Manifest;
   readonly manifestBytes: Uint8Array;
+  readonly tokens: readonly PlannedToken[];
   /** One for each token, in index order: the claims that the issuer key will sign. */
   readonly payloads: readonly Uint8Array[];
   /** leaves.bin: the token entries in order. */
   readonly leaves: Uint8Array;
+  /** 32 random bytes: under it, receipts name tags without telling anybody their UIDs. A secret; stored sealed only. */
+  readonly uidKey: Uint8Array;
   readonly head: Head;
   readonly headBytes: Uint8Array;
 }
@@ -94,6 +101,8 @@ export function planBatch(
     throw new VerificationError("ERR_INDEX_EXHAUSTED", `${count} tokens do not fit after index ${first}`);
   }
   const rctIds = drawIds(count, random);
+  const uidKey = random(32);
+  const tokens = request.subjects.map((subject, i) => ({ index: first + i, rctId: rctIds[i]!, subject }));
   // The root is over the leaves, the leaves over payloads, and payloads take all else from the manifest: so the
   // payloads are built from a manifest whose root is still empty. No payload depends on the root.
   const draft: Manifest = {
@@ -120,14 +129,13 @@ export function planBatch(
     stations: stationRanges(request, first),
     statusUri: state.statusUri,
   };
-  const payloads = request.subjects.map((subject, i) =>
-    encodePayload(bodyFrom(draft, { rctId: rctIds[i]!, subject, index: first + i })),
-  );
-  const entries = payloads.map((payload, i) => tokenLeaf(first + i, rctIds[i]!, payload));
+  const payloads = tokens.map((token) => encodePayload(bodyFrom(draft, token)));
+  const entries = tokenEntries(tokens, payloads);
   const manifest = { ...draft, root: rootOf(entries.map(hashLeaf)) };
   const manifestBytes = encodeManifest(manifest);
   const head = nextHead(state, manifestBytes, first + count, now);
-  return { manifest, manifestBytes, payloads, leaves: concat(...entries), head, headBytes: encodeHead(head) };
+  const frozen = { manifest, manifestBytes, tokens, payloads, leaves: concat(...entries) };
+  return { ...frozen, uidKey, head, headBytes: encodeHead(head) };
 }
 
 /** Each station's part of the batch, one after the other. */
@@ -145,26 +153,10 @@ export function reissuedHead(state: IssuanceState, now: number): Head {
   return { ...state.head, log: state.log, floor: state.floor, issued: now };
 }
 
-/** Splits leaves.bin into its 73-byte entries. */
-export function tokenEntries(leaves: Uint8Array): readonly Uint8Array[] {
-  return Array.from({ length: leaves.length / TOKEN_LEAF_BYTES }, (_, i) =>
-    leaves.subarray(i * TOKEN_LEAF_BYTES, (i + 1) * TOKEN_LEAF_BYTES),
-  );
-}
-
-/** @param metadata N.batches.json as it is published. @param tokensBin empty where a batch has none */
-export function batchLeaf(
-  plan: Pick<BatchPlan, "manifest" | "manifestBytes">,
-  metadata: Uint8Array,
-  tokensBin: Uint8Array,
-): BatchLeaf {
-  return {
-    type: "batch",
-    seq: plan.manifest.seq,
-    manifestHash: manifestHash(plan.manifestBytes),
-    metadataHash: sha256(metadata),
-    tokensHash: sha256(tokensBin),
-  };
+/** The log entries of a batch's tokens, in order: together they are leaves.bin. */
+export function tokenEntries(tokens: readonly PlannedToken[], payloads: readonly Uint8Array[]): readonly Uint8Array[] {
+  assert.equal(tokens.length, payloads.length);
+  return tokens.map(({ index, rctId }, i) => tokenLeaf(index, rctId, payloads[i]!));
 }
 
 function nextHead(state: IssuanceState, manifestBytes: Uint8Array, next: number, now: number): Head {
