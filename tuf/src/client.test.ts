@@ -75,7 +75,7 @@ async function withWorld(
           const bytes = files.get(name);
           return bytes && new Uint8Array(bytes);
         },
-        prove: (oldSize, newSize) => buildConsistencyProof(oldSize, newSize, subtreeOf(manifests.slice(0, newSize))),
+        prove: (oldSize, { size }) => buildConsistencyProof(oldSize, size, subtreeOf(manifests.slice(0, size))),
         now,
       }),
   };

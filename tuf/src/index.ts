@@ -1,4 +1,5 @@
 /** TUF: metadata, thresholds, the authority, signing events. Pure; the client that touches the world is `./client`. */
+export * from "./attachments.ts";
 export * from "./builders.ts";
 export * from "./canonical.ts";
 export * from "./cards.ts";

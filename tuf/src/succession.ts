@@ -5,8 +5,8 @@
 import { equalBytes, type Hash, type Head, VerificationError, verifyConsistency } from "@viafabric/schemas";
 import type { TrustedState } from "./trust.ts";
 
-/** The RFC 6962 proof, from `batches/tile/`, that the manifest tree of `newSize` extends the one of `oldSize`. */
-export type ProveHead = (oldSize: number, newSize: number) => Promise<readonly Hash[]>;
+/** The RFC 6962 proof, from `batches/tile/`, that the manifest tree of `next` extends the one of `oldSize`. */
+export type ProveHead = (oldSize: number, next: Pick<Head, "size" | "root">) => Promise<readonly Hash[]>;
 
 /**
  * Whether `next` may follow `accepted`: versions only rise, equal versions are equal, and the head's tree grows.
@@ -37,7 +37,7 @@ export async function verifyHeadExtends(old: Head, next: Head, prove: ProveHead)
     if (count < before) throw new VerificationError("ERR_HEAD_FORK", `${what} fell from ${before} to ${count}`);
   });
   const needed = old.size > 0 && old.size < next.size;
-  const proof = needed ? await prove(old.size, next.size) : [];
+  const proof = needed ? await prove(old.size, next) : [];
   verifyConsistency({ oldSize: old.size, oldRoot: old.root, newSize: next.size, newRoot: next.root, proof });
 }
 
