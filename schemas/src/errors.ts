@@ -56,6 +56,7 @@ export const FORMAT_CODES = {
 export const VERIFICATION_CODES = {
   ERR_SIGNATURE: "A signature does not verify.",
   ERR_SET_ROOT: "A decoded status set does not have the signed root. Fetch it again, from another mirror.",
+  ERR_SET_MISSING: "A status file that must have been published is not there. Try another mirror.",
   ERR_SET_OTHER: "A status file is of another plane, epoch or size than the one asked for.",
   ERR_STATUS_CHAIN: "A status statement does not name the hash of the one before it.",
   ERR_STATUS_FORK: "Two different status statements of one epoch. Keep both: this is evidence.",
@@ -64,9 +65,13 @@ export const VERIFICATION_CODES = {
   ERR_EVENT_REPEATED: "A status event was logged before; a body counts once.",
   ERR_EVENT_RANGE: "A status event or batch names indices it may not name.",
   ERR_EVENT_UNDOES: "A reinstatement names an entry that suspended and revoked nothing.",
+  ERR_RECEIPT_CHAIN: "A write receipt does not continue the chain of its kit. Send all receipts in their order.",
   ERR_UNAUTHORIZED: "The request is not signed by a key that may do this. Nothing was changed.",
   ERR_REQUEST_STALE: "A request was signed too long ago or in the future. Set the clock and send it again.",
   ERR_THRESHOLD: "Fewer distinct trustee keys signed than the role demands.",
+  ERR_KIT_STATION: "The batch gives this station nothing to write.",
+  ERR_KIT_REFUSED:
+    "A kit does not pass the verifier that nodes run. It is not handed out; compare the vault with its public files.",
   ERR_BATCH_PROFILE: "A batch request names a profile that is not in the trustees' rules.",
   ERR_BATCH_KEY:
     "A batch request names a station or release key that the trust files do not list for that purpose now.",
@@ -76,7 +81,8 @@ export const VERIFICATION_CODES = {
   ERR_ROLLBACK: "A version is older than one already accepted, or does not follow it. Compare with another mirror.",
   ERR_METADATA_EXPIRED: "Signed metadata has expired: the trustees must sign again, or a mirror is holding news back.",
   ERR_METADATA_MISMATCH: "A metadata or target file is not the one that signed metadata lists.",
-  ERR_HEAD_FORK: "Two heads of one version, or a head that does not extend the accepted one. Keep both: this is evidence.",
+  ERR_HEAD_FORK:
+    "Two heads of one version, or a head that does not extend the accepted one. Keep both: this is evidence.",
   ERR_DELEGATION: "The targets role does not delegate as this authority's profile says.",
   ERR_PROPOSAL_CLOSED: "A proposal no longer takes signatures or rejections.",
   ERR_PROOF: "A Merkle proof does not lead to the expected root.",

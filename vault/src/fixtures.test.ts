@@ -1,6 +1,15 @@
 /** What the tests of this room share: keys from seeds, a small authority, a request. Holds no tests of its own. */
 import { createPrivateKey, type KeyObject, sign } from "node:crypto";
 import {
+  formatStatement,
+  nextStatement,
+  type Plane,
+  planeStates,
+  StatusLedger,
+  setRoot,
+  statementName,
+} from "@viafabric/revocation";
+import {
   buildInclusionProof,
   concat,
   EMPTY_ROOT,
@@ -23,11 +32,14 @@ import {
   subtreeOf,
   utf8,
 } from "@viafabric/schemas";
-import { formatCheckpoint } from "@viafabric/transparency-log";
-import { type CardRole, createEnrolmentCard, signGenesis } from "@viafabric/tuf";
-import type { SignedBatch } from "./bundle-files.ts";
+import { formatCheckpoint, parsePolicy } from "@viafabric/transparency-log";
+import { type CardRole, createEnrolmentCard, POLICY_PATH, signGenesis } from "@viafabric/tuf";
+import { advanceStatus, type NodeState, type StatusEvidence, type Trust } from "@viafabric/verifier";
+import { batchEntries, batchEntry, bundleProof, type SignedBatch, tokensFile } from "./bundle-files.ts";
 import { type Genesis, type GenesisOptions, type OnlineKeys, planGenesis } from "./genesis.ts";
-import type { BatchPlan, IssuanceState } from "./issuance.ts";
+import { assembleGenesis } from "./genesis-folder.ts";
+import { type BatchPlan, type IssuanceState, planBatch, validateRequest } from "./issuance.ts";
+import type { KitMaterial } from "./kits.ts";
 
 const PKCS8 = parseHex("302e020100300506032b657004220420");
 
@@ -199,4 +211,89 @@ export class MemoryLog {
     const leafHashes = this.entries.map(hashLeaf);
     return { index, hashes: await buildInclusionProof(index, leafHashes.length, subtreeOf(leafHashes)) };
   }
+}
+
+export interface PublishedWorld extends GenesisWorld {
+  readonly material: KitMaterial;
+  /** What a node makes of the published files: trust, and status with everything unreleased. */
+  readonly node: NodeState;
+}
+
+/** One batch, approved, signed, logged and under a first statement. */
+export async function publishedWorld(
+  count: number,
+  stations?: readonly { readonly kid: string; readonly count: number }[],
+): Promise<PublishedWorld> {
+  const world = await genesisWorld();
+  const { genesis, online } = world;
+  const { trusted } = assembleGenesis(genesis, await signedBy(genesis, world.trustees.slice(0, 3)), NOW);
+  const { station, ...rest } = requestJson(count);
+  const request = validateRequest(
+    stations ? { ...rest, stations } : { ...rest, station },
+    { ...TRUST, ...trusted },
+    NOW,
+  );
+  const state = { ...issuanceState(), ...genesis.settings, authority: genesis.authority, head: trusted.head };
+  const log = { size: 0, root: EMPTY_ROOT };
+  const floor = trusted.head.floor;
+  const plan = planBatch(request, { ...state, log, floor }, seededRandom("published"), NOW);
+  const batch = await signAll(plan, online.issuer);
+  const tokensBin = tokensFile(batch);
+  const memory = new MemoryLog();
+  const metadata = utf8("2.batches.json");
+  const { firstIndex } = memory.append(batchEntries(2, metadata, [{ batch, tokensBin }]));
+  const note = await memory.note(genesis.settings.logOrigin, online.log);
+  const leaf = batchEntry(batch.manifestBytes, metadata, tokensBin);
+  const logProof = bundleProof(leaf, await memory.inclusion(firstIndex + 1), note);
+  const trust: Trust = {
+    ...trusted,
+    policy: parsePolicy(genesis.targetFiles.get(POLICY_PATH)!),
+    head: plan.head,
+    batchesVersion: 2,
+  };
+  const ledger = new StatusLedger();
+  ledger.applyBatch(plan.manifest.first, plan.manifest.count);
+  const status = advanceStatus(trust, undefined, await firstStatus(trust, ledger, memory.head(), online.status));
+  const { settings } = genesis;
+  const shared = {
+    leaves: plan.leaves,
+    tokensBin,
+    logProof,
+    manifestProof: [],
+    headSize: 1,
+    uidKey: plan.uidKey,
+    settings,
+  };
+  const node = { authority: genesis.authority, trust, batches: [], status, clockFloor: NOW - DAY };
+  return { ...world, material: { ...shared, batch }, node };
+}
+
+async function firstStatus(
+  trust: Trust,
+  ledger: StatusLedger,
+  log: { readonly size: number; readonly root: Uint8Array },
+  signer: Signer,
+): Promise<StatusEvidence> {
+  const planes = ledger.planes();
+  const { n } = ledger;
+  const statement = nextStatement(undefined, {
+    authority: trust.authority,
+    n,
+    log,
+    batches: 2,
+    issued: NOW,
+    next: NOW + 3600,
+    ages: { soft: DAY, hard: 7 * DAY },
+    planes: planeStates((plane) => ({ count: planes[plane].count, root: setRoot(planes[plane], n) })),
+  });
+  const text = formatStatement(statement);
+  const signature = await signNote(text, statementName(trust.authority), signer);
+  const set = (plane: Plane) => ({ plane, epoch: 1, n, set: planes[plane] });
+  return {
+    note: formatNote({ text, signatures: [signature] }),
+    between: [],
+    sets: [set(0), set(1), set(2)],
+    floor: undefined,
+    reinstatements: [],
+  };
 }
