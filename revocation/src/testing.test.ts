@@ -37,8 +37,8 @@ export interface Vectors {
       readonly sha256: string;
       readonly proof: readonly string[];
     };
+    readonly paths: Readonly<Record<string, unknown>>;
   };
-  readonly paths: Readonly<Record<string, unknown>>;
 }
 
 const VECTORS = new URL("../../test/vectors/revocation/", import.meta.url);
