@@ -50,6 +50,7 @@ export const FORMAT_CODES = {
   ERR_METADATA: "Bytes are not TUF metadata of this authority's profile.",
   ERR_CARD: "Bytes are not an enrolment card or an authority card, or the cards do not make an authority.",
   ERR_PROPOSAL: "Bytes are not a proposal that trustees can sign.",
+  ERR_FRAME: "A message on the signer's socket is malformed or too large.",
 } as const;
 
 /** Well formed, but it does not earn trust. Thrown by verify…. */
@@ -84,6 +85,12 @@ export const VERIFICATION_CODES = {
   ERR_HEAD_FORK:
     "Two heads of one version, or a head that does not extend the accepted one. Keep both: this is evidence.",
   ERR_DELEGATION: "The targets role does not delegate as this authority's profile says.",
+  ERR_PROPOSAL_MISMATCH:
+    "What came with a proposal does not make what it asks to sign. Nothing was signed; keep it, it is evidence.",
+  ERR_PROPOSAL_BASE: "A proposal does not build on the state that this tool last accepted.",
+  ERR_PROPOSAL_POLICY: "A proposal breaks a rule of the authority: a lifetime, a threshold, a key without that purpose.",
+  ERR_PROPOSAL_TWICE: "This tool has signed another proposal for the same role and version, or has rejected this one.",
+  ERR_LOG_UNSOUND: "The log holds an entry that the authority's rules do not allow. Keep a copy: this is evidence.",
   ERR_PROPOSAL_CLOSED: "A proposal no longer takes signatures or rejections.",
   ERR_PROOF: "A Merkle proof does not lead to the expected root.",
   ERR_NOTE_UNSIGNED: "No known key signed the note.",
@@ -93,6 +100,16 @@ export const VERIFICATION_CODES = {
   ERR_LOG_MISMATCH:
     "A tile or entry of the log is not the one its signed checkpoint commits to. Fetch it again, or from a mirror.",
   ERR_LOG_SIGNED: "A signed checkpoint does not state the size and root that the log computed. Stop and investigate.",
+  ERR_UNAPPROVED: "A batch manifest is not under the head that the trustees signed.",
+  ERR_TOKEN_MISMATCH: "Token bodies are not exactly those of the approved manifest. Nothing was signed.",
+  ERR_SIGNER_KEY: "The trust files do not list this signer's key for this purpose and time.",
+  ERR_SIGNER_ORDER: "The signer must be given, or must log, something else first. The message says what.",
+  ERR_LOG_FORK:
+    "Entries do not follow the log where the signer left it. Open the log again; if it persists, investigate.",
+  ERR_LEAF_REFUSED: "The signer knows no reason for an entry in the log. Nothing was signed.",
+  ERR_EVENT_LATE: "A status event arrived after the last time at which it could be logged. Sign a new one.",
+  ERR_METADATA_REFUSED:
+    "The signer does not sign this online metadata: version, expiry or contents are not as they must be.",
 } as const;
 
 /** The world failed: HSM, disk, reader, database, network. Thrown by shells only. */
@@ -119,6 +136,7 @@ export const OPERATION_CODES = {
   ERR_TAG_UNREADABLE: "The tag's content is damaged. Use a blank tag, or allow overwriting.",
   ERR_TAG_WRITE: "The tag took a write but does not hold what was written. Use another tag.",
   ERR_TRUST_MISSING: "No usable trusted state is stored here. Refresh it while there is a network or a stick.",
+  ERR_VAULT: "The vault could not be reached, or refused what was sent to it. The message says why.",
   ERR_PASSPHRASE: "The passphrase is wrong, or none was given. Use a terminal or --passphrase-file.",
   ERR_HOME: "The home folder is missing, belongs to another tool, or is already initialised.",
   ERR_LOCKED: "Another process is working in this home folder.",
@@ -137,6 +155,10 @@ export const OPERATION_CODES = {
   ERR_HSM_PIN: "The token refused the PIN, or the PIN file is unusable. Nothing was tried twice; look before you do.",
   ERR_HSM_KEY: "A key in the token is missing, is another than expected, or could leave the token.",
   ERR_HSM_DEVICE: "The token or its module failed. Look at the device; then start again.",
+  ERR_SIGNER: "The bounded signer could not be reached, did not answer, or failed. Look at its log.",
+  ERR_SIGNER_BEHIND: "The signer's memory is older than what is published. Do not start it; follow the runbook.",
+  ERR_SIGNER_STATE: "The signer's memory is damaged, of another authority, or could not be written.",
+  ERR_SIGNER_CONFIG: "The signer's configuration file is malformed or incomplete.",
 } as const;
 
 export type FormatCode = keyof typeof FORMAT_CODES;
