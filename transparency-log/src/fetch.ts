@@ -1,0 +1,109 @@
+/**
+ * Where a log's files come from: a folder, a web server, a stick. Nothing that arrives here is trusted.
+ *
+ * A source either gives the bytes, says that there is no such file, or fails. Every read has a size limit, every
+ * request a time limit, and no path can leave the folder.
+ */
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { readFileIfPresent } from "@viafabric/platform";
+import { OperationError, quote } from "@viafabric/schemas";
+import { BUNDLE_BYTES_MAX } from "./entry-bundle.ts";
+
+/** @returns undefined when the source has no such file. @param path below the log's folder, with forward slashes */
+export type FetchFile = (path: string) => Promise<Uint8Array | undefined>;
+
+/** The largest file of a log is an entry bundle; the files beside a log (a batch's leaves) fit as well. */
+export const FETCH_BYTES_MAX = BUNDLE_BYTES_MAX;
+const FETCH_SECONDS_MAX = 60;
+/** A lost packet should not end an audit of an hour; a server that is down should be reported soon. */
+const FETCH_ATTEMPTS_MAX = 4;
+const RETRY_MS = 200;
+
+const PATH = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
+
+export function folderFetch(folder: string): FetchFile {
+  return async (file) => readFileIfPresent(path.join(folder, checkedPath(file)), FETCH_BYTES_MAX);
+}
+
+export interface HttpFetchOptions {
+  readonly secondsMax?: number;
+  readonly bytesMax?: number;
+}
+
+/** @param baseUrl http or https; files are asked for below it */
+export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): FetchFile {
+  const base = URL.canParse(baseUrl) ? new URL(baseUrl.endsWith("/") ? baseUrl : `${baseUrl}/`) : undefined;
+  if (base?.protocol !== "http:" && base?.protocol !== "https:") {
+    throw new OperationError("ERR_USAGE", `not an http or https address: ${quote(baseUrl)}`);
+  }
+  const limits = { bytes: options.bytesMax ?? FETCH_BYTES_MAX, ms: 1000 * (options.secondsMax ?? FETCH_SECONDS_MAX) };
+  return async (file) => {
+    const url = new URL(checkedPath(file), base);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await fetchOnce(url, limits);
+      } catch (error) {
+        const retryable = error instanceof OperationError && error.retryable;
+        if (!retryable || attempt === FETCH_ATTEMPTS_MAX) throw error;
+        await sleep(RETRY_MS * 2 ** attempt);
+      }
+    }
+  };
+}
+
+/** One below another: `subFolder(fetch, "log")` asks for `log/checkpoint` when asked for `checkpoint`. */
+export function subFolder(fetch: FetchFile, folder: string): FetchFile {
+  return (file) => fetch(`${folder}/${file}`);
+}
+
+async function fetchOnce(url: URL, limits: { bytes: number; ms: number }): Promise<Uint8Array | undefined> {
+  let response: Response;
+  try {
+    response = await fetch(url, { signal: AbortSignal.timeout(limits.ms), redirect: "error" });
+  } catch (cause) {
+    throw failed(url, reasonOf(cause), cause);
+  }
+  if (response.status === 404 || response.status === 410) {
+    await response.body?.cancel();
+    return undefined;
+  }
+  if (response.status !== 200) {
+    await response.body?.cancel();
+    const later = response.status >= 500 || response.status === 429;
+    throw new OperationError("ERR_FETCH", `${url} answered ${response.status}`, { retryable: later });
+  }
+  try {
+    return await readBody(url, response, limits.bytes);
+  } catch (cause) {
+    throw cause instanceof OperationError ? cause : failed(url, reasonOf(cause), cause);
+  }
+}
+
+/** Counts what arrives rather than believing Content-Length, which compression and liars make wrong. */
+async function readBody(url: URL, response: Response, bytesMax: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of response.body ?? []) {
+    length += part.length;
+    // Leaving the loop cancels the body.
+    if (length > bytesMax) throw new OperationError("ERR_FILE_TOO_LARGE", `${url} is larger than ${bytesMax} bytes`);
+    parts.push(part);
+  }
+  return new Uint8Array(Buffer.concat(parts, length));
+}
+
+function failed(url: URL, reason: string, cause: unknown): OperationError {
+  return new OperationError("ERR_FETCH", `could not fetch ${url}: ${reason}`, { cause, retryable: true });
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? error.cause.message : error.message;
+}
+
+/** Paths are made by programs, but some from numbers in files: none may climb out of the folder. */
+function checkedPath(file: string): string {
+  if (!PATH.test(file)) throw new OperationError("ERR_USAGE", `not a path below a folder: ${quote(file)}`);
+  return file;
+}

@@ -1,0 +1,300 @@
+/**
+ * Keeping a log: the one writer that appends entries, and what survives a crash of it.
+ *
+ * An append goes through these steps, each durable before the next:
+ *
+ *     1 stage      the entries, in a segment named by the tree they lead to
+ *     2 recompute  the root by other code, from the segment read back
+ *     3 sign       the signer computes the root a third time, in its own process
+ *     4 lock       the signed head replaces the last one, if that is still the one we started from
+ *     5 write      bundles and tiles, all immutable
+ *     6 publish    the checkpoint file
+ *
+ * After 4 the entries are in the log, whatever happens next: opening the log again finishes the rest. Before 4 they
+ * are not, but an append that was staged is finished on the next opening all the same, because the signer may have
+ * signed it. So whoever gets an error opens the log again and looks at its size.
+ */
+import { lockFolder } from "@viafabric/platform";
+import {
+  CodedError,
+  equalBytes,
+  FormatError,
+  formatHex,
+  type Hash,
+  hashLeaf,
+  type MerkleFrontier,
+  type NoteVerifier,
+  OperationError,
+  VerificationError,
+} from "@viafabric/schemas";
+import { CHECKPOINT_PATH, type TreeHead } from "./checkpoint.ts";
+import {
+  APPEND_BYTES_MAX,
+  APPEND_ENTRIES_MAX,
+  type CheckpointLock,
+  folderFiles,
+  folderStaging,
+  type LockedHead,
+  type LogFiles,
+  type SignCheckpoint,
+  type StagingFiles,
+} from "./log-ports.ts";
+import { recover } from "./log-recovery.ts";
+import { type GrownTip, growTip, type LogTip } from "./log-tip.ts";
+import { policyOfLog, verifyCheckpoint } from "./policy.ts";
+import { decodeSegment, encodeSegment, type SegmentName, segmentName } from "./staging.ts";
+import { frontierOf } from "./tile-edge.ts";
+
+export * from "./log-ports.ts";
+export * from "./write-tree.ts";
+
+/**
+ * How far an append goes before it answers. `committed`: signed and in the lock, the files follow; `written`: tiles
+ * and bundles are on disk, so proofs can be made; `published`: the checkpoint file too.
+ */
+export type AppendUntil = "committed" | "written" | "published";
+
+export interface LogOptions {
+  /** The log's key. Its name is the origin. */
+  readonly verifier: NoteVerifier;
+  readonly lock: CheckpointLock;
+  readonly sign: SignCheckpoint;
+  /** What append and the finishing of an interrupted append do unless told otherwise; `published` by default. */
+  readonly until?: AppendUntil;
+}
+
+export interface LogFolders extends LogOptions {
+  /** The published folder, with `checkpoint` and `tile/` in it. */
+  readonly folder: string;
+  /** Private, on a disk of this machine. */
+  readonly stagingFolder: string;
+}
+
+export interface LogPorts extends LogOptions {
+  readonly files: LogFiles;
+  readonly staging: StagingFiles;
+}
+
+export interface Appended {
+  readonly firstIndex: number;
+  /** The signed note of a tree that holds the entries. */
+  readonly checkpoint: Uint8Array;
+}
+
+export interface Log {
+  readonly origin: string;
+  /** Of the last committed append. */
+  readonly size: number;
+  readonly head: TreeHead;
+  /** The signed note of `head`; undefined while the log is empty. */
+  readonly checkpoint: Uint8Array | undefined;
+  /**
+   * Appends run one after the other. A refusal by the signer leaves the log as it was; after any other error the log
+   * answers ERR_LOG_FAILED until it is opened again.
+   */
+  append(entries: readonly Uint8Array[], until?: AppendUntil): Promise<Appended>;
+  /**
+   * Writes the checkpoint file, once all it covers is on disk.
+   * @param cosigned the same checkpoint with witnesses' lines added
+   */
+  publish(cosigned?: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** @throws OperationError ERR_LOCKED, ERR_LOG_STATE */
+export async function openLog(options: LogFolders): Promise<Log> {
+  const [files, staging] = [await folderFiles(options.folder), await folderStaging(options.stagingFolder)];
+  const unlock = await lockFolder(options.stagingFolder);
+  try {
+    return await openLogOn({ ...options, files, staging }, unlock);
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+/** As openLog, for whoever brings other storage, and keeps other writers away from it. */
+export async function openLogOn(ports: LogPorts, release: () => Promise<void> = async () => {}): Promise<Log> {
+  const policy = policyOfLog(ports.verifier);
+  const recovered = await recover(ports, policy);
+  const sequencer = new Sequencer(ports, recovered.tip, recovered.locked, release);
+  if (recovered.pending) await sequencer.finish(recovered.pending);
+  else if ((ports.until ?? "published") === "published") await sequencer.publish();
+  return sequencer;
+}
+
+class Sequencer implements Log {
+  readonly origin: string;
+  readonly #ports: LogPorts;
+  readonly #release: () => Promise<void>;
+  #tip: LogTip;
+  /** The same tree in the other spelling, for the second computation of each root. */
+  #frontier: MerkleFrontier;
+  #head: TreeHead;
+  #note: Uint8Array | undefined;
+  /** Appends and publications, one after the other. */
+  #queue: Promise<unknown> = Promise.resolve();
+  /** Files of committed appends on their way to the disk, in order. */
+  #writing: Promise<void> = Promise.resolve();
+  #failure: unknown;
+
+  constructor(ports: LogPorts, tip: LogTip, locked: LockedHead | undefined, release: () => Promise<void>) {
+    this.origin = ports.verifier.name;
+    this.#ports = ports;
+    this.#release = release;
+    this.#tip = tip;
+    this.#frontier = frontierOf(tip.edge);
+    this.#head = { size: tip.edge.size, root: this.#frontier.root() };
+    this.#note = locked?.note;
+  }
+
+  get size(): number {
+    return this.#head.size;
+  }
+
+  get head(): TreeHead {
+    return this.#head;
+  }
+
+  get checkpoint(): Uint8Array | undefined {
+    return this.#note;
+  }
+
+  append(entries: readonly Uint8Array[], until: AppendUntil = this.#ports.until ?? "published"): Promise<Appended> {
+    return this.#inTurn(async () => {
+      checkEntries(entries);
+      const firstIndex = this.size;
+      const grown = growTip(this.#tip, entries);
+      const segment = segmentName(firstIndex, grown.head);
+      await this.#guarded(() =>
+        this.#ports.staging.write(segment.name, encodeSegment({ oldRoot: this.#head.root, entries })),
+      );
+      await this.#commit(segment, grown, entries);
+      await this.#settle(until);
+      return { firstIndex, checkpoint: this.#note! };
+    });
+  }
+
+  /** An append that was staged before a crash. The signer may still refuse it; then it never happened. */
+  finish(segment: SegmentName): Promise<void> {
+    return this.#inTurn(async () => {
+      const { entries } = decodeSegment(segment, await this.#ports.staging.read(segment.name));
+      try {
+        await this.#commit(segment, growTip(this.#tip, entries), entries);
+      } catch (error) {
+        if (!isRefusal(error) || this.#failure) throw error;
+      }
+      await this.#settle(this.#ports.until ?? "published");
+    });
+  }
+
+  publish(cosigned?: Uint8Array): Promise<void> {
+    return this.#inTurn(async () => {
+      if (cosigned) this.#verifySigned(cosigned, this.#head);
+      await this.#publish(cosigned ?? this.#note);
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#queue;
+    await this.#writing.catch(() => {});
+    await this.#release();
+  }
+
+  async #commit(segment: SegmentName, grown: GrownTip, entries: readonly Uint8Array[]): Promise<void> {
+    const { head } = grown;
+    const frontier = await this.#guarded(() => this.#recompute(segment, head.root));
+    const note = await this.#sign(segment, entries);
+    await this.#guarded(async () => {
+      this.#verifySigned(note, head);
+      await this.#ports.lock.replace(this.size, { ...head, note });
+    });
+    // From here on the entries are in the log.
+    [this.#tip, this.#frontier, this.#head, this.#note] = [grown.tip, frontier, head, note];
+    this.#writing = this.#writing.then(async () => {
+      await this.#ports.files.putImmutable(grown.files());
+      await this.#ports.staging.remove(segment.name);
+    });
+    this.#writing.catch((error: unknown) => {
+      this.#failure ??= error;
+    });
+  }
+
+  /**
+   * A single flipped bit between hashing and signing has ended public logs for good. The segment is read back and its
+   * root computed by the other implementation, leaf by leaf.
+   */
+  async #recompute(segment: SegmentName, root: Hash): Promise<MerkleFrontier> {
+    const { entries } = decodeSegment(segment, await this.#ports.staging.read(segment.name));
+    const frontier = this.#frontier.clone();
+    for (const entry of entries) frontier.append(hashLeaf(entry));
+    if (!equalBytes(frontier.root(), root)) {
+      throw new OperationError("ERR_LOG_STATE", "two computations of the new root differ: check this machine's memory");
+    }
+    return frontier;
+  }
+
+  async #sign(segment: SegmentName, entries: readonly Uint8Array[]): Promise<Uint8Array> {
+    try {
+      return await this.#ports.sign(entries, segment.oldSize);
+    } catch (error) {
+      // Only a refusal says for certain that nothing was signed.
+      if (isRefusal(error)) await this.#guarded(() => this.#ports.staging.remove(segment.name));
+      else this.#failure ??= error;
+      throw error;
+    }
+  }
+
+  #verifySigned(note: Uint8Array, head: TreeHead): void {
+    const signed = verifyCheckpoint(policyOfLog(this.#ports.verifier), note);
+    if (signed.size !== head.size || !equalBytes(signed.root, head.root)) {
+      const text = `${signed.size} ${formatHex(signed.root)} instead of ${head.size} ${formatHex(head.root)}`;
+      throw new VerificationError("ERR_LOG_SIGNED", `the signed checkpoint states ${text}`);
+    }
+  }
+
+  async #settle(until: AppendUntil): Promise<void> {
+    if (until === "published") await this.#publish(this.#note);
+    else if (until === "written") await this.#writing;
+  }
+
+  async #publish(note: Uint8Array | undefined): Promise<void> {
+    await this.#writing;
+    if (note) await this.#guarded(() => this.#ports.files.replace(CHECKPOINT_PATH, note));
+  }
+
+  /** After an error here nobody knows what is on disk, so the log stops until recovery has looked. */
+  async #guarded<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      this.#failure ??= error;
+      throw error;
+    }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(() => {
+      if (this.#failure) {
+        throw new OperationError("ERR_LOG_FAILED", "an earlier append failed; open the log again to recover", {
+          cause: this.#failure,
+        });
+      }
+      return work();
+    });
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof CodedError && !(error instanceof OperationError);
+}
+
+function checkEntries(entries: readonly Uint8Array[]): void {
+  let bytes = 0;
+  for (const entry of entries) bytes += 2 + entry.length;
+  if (entries.length === 0 || entries.length > APPEND_ENTRIES_MAX || bytes > APPEND_BYTES_MAX) {
+    throw new FormatError("ERR_LOG_ENTRY", `cannot append ${entries.length} entries of ${bytes} bytes at once`);
+  }
+}
