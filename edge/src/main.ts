@@ -1,0 +1,209 @@
+/** `via node`: decides offline whether a tag is genuine, approved, logged, released and not revoked. */
+import { generateKeyPairSync } from "node:crypto";
+import path from "node:path";
+import { parseTag } from "@viafabric/nfc";
+import { DEFAULT_PCSC_SOCKET, openReader, readDump } from "@viafabric/nfc/reader";
+import {
+  type Command,
+  confirm,
+  EXIT,
+  ensureFolder,
+  outputOf,
+  PRIVATE_FILE,
+  PRIVATE_FOLDER,
+  program,
+  putImmutable,
+  readFileBounded,
+  runProgram,
+} from "@viafabric/platform";
+import {
+  CodedError,
+  formatDidKey,
+  formatHex,
+  formatWords,
+  OperationError,
+  parseDecimal,
+  parsePublicKey,
+  TOKEN_BYTES_MAX,
+  utf8,
+} from "@viafabric/schemas";
+import { type FetchFile, folderFetch, httpFetch } from "@viafabric/transparency-log/client";
+import { verifyRootChain } from "@viafabric/tuf";
+import { checkToken, type NodeState, type Verdict } from "@viafabric/verifier";
+import { initHome, loadState, openHome } from "./home.ts";
+import { refreshNode } from "./refresh.ts";
+import { resolveSubject } from "./subject.ts";
+
+const ROOT_BYTES_MAX = 512 * 1024;
+/** The largest tag we know has 924 bytes. */
+const DUMP_BYTES_MAX = 4096;
+const DEFAULT_HOME = ".via/node";
+const TAG_SECONDS_MAX = 120;
+
+const now = () => Math.floor(Date.now() / 1000);
+
+const node = program("via node", "Decide offline whether a tag may be used").addHelpText(
+  "after",
+  `
+Examples
+  via node init --root 1.root.json --home .via/node     pin an authority; compare the words it shows by voice
+  via node refresh --from /media/stick/public           from a folder, a stick or a mirror (http://…)
+  via node check --dump tag.bin                         a memory dump of a tag
+  via node check --reader                               a tag on the USB reader
+  via node check --token token.cbor --json              any spelling of a token
+
+Exit codes: 0 accept, 1 refused, 2 usage, 3 something is missing, 4 failed on the way`,
+);
+
+node
+  .command("init")
+  .description("pin the root of an authority")
+  .requiredOption("--root <file>", "the root metadata, obtained over a channel you trust")
+  .option("--home <folder>", "home of the node", DEFAULT_HOME)
+  .option("--development", "accept an authority that requires no witness")
+  .option("--yes", "the words were compared already")
+  .action(async (options, command: Command) => {
+    const out = outputOf(command);
+    const rootFile = await readFileBounded(options.root, ROOT_BYTES_MAX);
+    const { authority } = verifyRootChain({ file: rootFile }, []);
+    const words = formatWords(authority);
+    if (!options.json && !options.yes) {
+      process.stderr.write(`The authority of ${options.root} is\n\n  ${words}\n\n`);
+      const same = await confirm("Are these the words you were told by the trustees?");
+      if (!same)
+        throw new OperationError("ERR_CONFIRMATION", "nothing was pinned; compare the words, or pass --yes if you did");
+    }
+    const home = await initHome(options.home, rootFile, { development: Boolean(options.development) });
+    out.result({ home: home.folder, authority: formatHex(home.authority), words }, () => {
+      out.line(`pinned ${formatHex(home.authority)} in ${home.folder}`);
+      out.line(`next: via node refresh --from URL|FOLDER --home ${home.folder}`);
+    });
+  });
+
+node
+  .command("refresh")
+  .description("bring metadata, status and bundles up to date")
+  .requiredOption("--from <source>", "http(s) address or folder of the published files")
+  .option("--home <folder>", "home of the node", DEFAULT_HOME)
+  .option("--batches <list>", "batches to hold, such as 0,3,4; all of them when left out")
+  .action(async (options, command: Command) => {
+    const out = outputOf(command);
+    const home = await openHome(options.home);
+    const batches =
+      options.batches === undefined
+        ? "all"
+        : String(options.batches)
+            .split(",")
+            .map((text) => parseDecimal(text));
+    let bar: ReturnType<typeof out.progress> | undefined;
+    const report = await refreshNode(home, sourceOf(options.from), {
+      batches,
+      now: now(),
+      onProgress: (done, total) => {
+        bar ??= out.progress("bundles", total);
+        bar.advance();
+        if (done === total) bar.stop();
+      },
+    });
+    const { statement } = report.status.verified;
+    const result = {
+      authority: formatHex(home.authority),
+      batchesVersion: report.trust.batchesVersion,
+      headSize: report.trust.head.size,
+      epoch: statement.epoch,
+      covers: statement.n,
+      held: report.held,
+      refused: report.refused,
+    };
+    out.result(result, () => {
+      out.line(
+        `head of ${result.headSize} batches (version ${result.batchesVersion}), status epoch ${result.epoch} over ${result.covers} tokens`,
+      );
+      out.line(`holding ${report.held.length} bundles`);
+      for (const { seq, code, message } of report.refused)
+        out.line(out.style("yellow", `batch ${seq} was not taken: ${code}: ${message}`));
+    });
+    if (report.refused.length > 0) process.exitCode = EXIT.refused;
+  });
+
+node
+  .command("check")
+  .description("give the verdict on one token")
+  .option("--dump <file>", "memory dump of a tag")
+  .option("--token <file>", "a token: compact, COSE or JSON")
+  .option("--reader", "read the tag that lies on the reader")
+  .option("--home <folder>", "home of the node", DEFAULT_HOME)
+  .action(async (options, command: Command) => {
+    const out = outputOf(command);
+    const home = await openHome(options.home);
+    const state = await loadState(home);
+    const verdict = await judge(await readPresented(options), state);
+    out.result(verdict, () => {
+      const good = verdict.code === "accept";
+      out.line(out.style(good ? "green" : "red", verdict.code + (good && verdict.aging ? " (aging)" : "")));
+      if (good)
+        out.line(
+          `token ${verdict.index} of batch ${verdict.batch}, profile ${verdict.profile}, for ${verdict.subject}`,
+        );
+      else out.line(verdict.detail);
+    });
+    if (verdict.code !== "accept") process.exitCode = EXIT.refused;
+  });
+
+node
+  .command("device")
+  .description("make the key of a device and print its DID")
+  .requiredOption("--home <folder>", "where the device keeps its key")
+  .action(async (options, command: Command) => {
+    const out = outputOf(command);
+    const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+    const key = parsePublicKey(new Uint8Array(publicKey.export({ format: "der", type: "spki" })));
+    await ensureFolder(options.home, PRIVATE_FOLDER);
+    const file = path.join(options.home, "device.pem");
+    await putImmutable(file, utf8(String(privateKey.export({ format: "pem", type: "pkcs8" }))), PRIVATE_FILE);
+    const did = formatDidKey(key.raw);
+    out.result({ did, file }, () => out.line(did));
+  });
+
+function sourceOf(source: string): FetchFile {
+  return /^https?:\/\//.test(source) ? httpFetch(source) : folderFetch(source);
+}
+
+/** What lies before the node, as bytes of some spelling of a token, or the reason why there is none. */
+type Presented = { readonly token: Uint8Array } | { readonly malformed: string };
+
+async function readPresented(options: { dump?: string; token?: string; reader?: boolean }): Promise<Presented> {
+  const given = [options.dump, options.token, options.reader].filter((option) => option !== undefined);
+  if (given.length !== 1) throw new OperationError("ERR_USAGE", "name exactly one of --dump, --token and --reader");
+  if (options.token !== undefined) return { token: await readFileBounded(options.token, TOKEN_BYTES_MAX) };
+  const memory = options.dump === undefined ? await readTag() : await readFileBounded(options.dump, DUMP_BYTES_MAX);
+  try {
+    const tag = parseTag(memory);
+    if (tag.layout === "pointer")
+      return { malformed: "a pointer tag carries no token; claims are not served by this version" };
+    return { token: tag.token };
+  } catch (error) {
+    if (error instanceof CodedError) return { malformed: error.message };
+    throw error;
+  }
+}
+
+async function readTag(): Promise<Uint8Array> {
+  const reader = await openReader({ socket: process.env["PCSCLITE_CSOCK_NAME"] ?? DEFAULT_PCSC_SOCKET });
+  try {
+    const tag = await reader.waitForTag(AbortSignal.timeout(TAG_SECONDS_MAX * 1000));
+    return await readDump(tag);
+  } finally {
+    reader.close();
+  }
+}
+
+async function judge(presented: Presented, state: NodeState): Promise<Verdict> {
+  if ("malformed" in presented) return { code: "malformed", detail: presented.malformed };
+  const verdict = checkToken(presented.token, state, now());
+  // A device proof will be checked against this key; a subject that cannot be resolved could never give one.
+  if (verdict.code === "accept") await resolveSubject(verdict.subject);
+  return verdict;
+}
+
+process.exitCode = await runProgram(node, process.argv);

@@ -1,0 +1,317 @@
+/**
+ * Bringing a node up to date from any copy of the published files: a web server, a mirror, a folder, a stick.
+ *
+ * The source is never trusted. Each part is verified before it replaces what the node holds, so a refresh that fails
+ * half-way leaves a node that still decides, with an older but true state.
+ */
+import {
+  applyDelta,
+  catchUpPlans,
+  deltaPath,
+  type EpochSet,
+  eventPath,
+  IndexSet,
+  LATEST_PATH,
+  PLANES,
+  type Plane,
+  parseStatement,
+  parseUndoList,
+  type Statement,
+  signedSet,
+  snapshotPath,
+  statementPath,
+  undoPath,
+  verifySet,
+  verifySnapshot,
+} from "@viafabric/revocation";
+import {
+  buildConsistencyProof,
+  buildInclusionProof,
+  CodedError,
+  equalBytes,
+  type Hash,
+  OperationError,
+  parseNote,
+  quote,
+} from "@viafabric/schemas";
+import { type FetchFile, openTree, subFolder } from "@viafabric/transparency-log/client";
+import { refreshTrust } from "@viafabric/tuf/client";
+import {
+  advanceStatus,
+  type BundleFiles,
+  Refusal,
+  type SignedSets,
+  type StatusState,
+  type Trust,
+  verifyBundle,
+} from "@viafabric/verifier";
+import {
+  heldSequences,
+  loadBundle,
+  loadStatus,
+  type NodeHome,
+  storeBundle,
+  storeStatus,
+  trustFolder,
+  trustOf,
+} from "./home.ts";
+
+export interface RefreshOptions {
+  /** Batches to hold, or every batch under the head. */
+  readonly batches: readonly number[] | "all";
+  /** Unix seconds. */
+  readonly now: number;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface RefreshReport {
+  readonly trust: Trust;
+  readonly status: StatusState;
+  readonly held: readonly number[];
+  /** Batches that could not be taken in, with the code of the reason. */
+  readonly refused: readonly { readonly seq: number; readonly code: string; readonly message: string }[];
+}
+
+/** A statement chain longer than this (a year of hours) is not followed link by link: start again from the root. */
+const CHAIN_STATEMENTS_MAX = 9_000;
+/** The floor is at most as old as the head that carries it. */
+const REINSTATEMENTS_MAX = 100_000;
+
+/** @throws Refusal, VerificationError, FormatError, OperationError; the node keeps what it had of every part */
+export async function refreshNode(home: NodeHome, fetch: FetchFile, options: RefreshOptions): Promise<RefreshReport> {
+  const manifests = subFolder(fetch, "batches");
+  const state = await refreshTrust({
+    folder: trustFolder(home),
+    pinned: home.pinned,
+    fetch,
+    prove: async (oldSize, next) => {
+      return buildConsistencyProof(oldSize, next.size, (await openTree(manifests, next)).subtree);
+    },
+    now: options.now,
+  });
+  const trust = trustOf(state);
+  if (trust.policy.quorum === undefined && !home.settings.development) {
+    throw new Refusal(
+      "witness-quorum-missing",
+      "this authority requires no witness: a split view of its log would go unseen. Initialise with --development to accept that",
+    );
+  }
+  const status = await refreshStatus(home, trust, fetch);
+  const { held, refused } = await refreshBundles(home, trust, fetch, options);
+  return { trust, status, held, refused };
+}
+
+async function refreshStatus(home: NodeHome, trust: Trust, fetch: FetchFile): Promise<StatusState> {
+  const previous = await loadHeldStatus(home, trust);
+  const note = await need(fetch, LATEST_PATH);
+  const statement = statementOf(note);
+  if (previous?.verified.text === parseNote(note).text) return previous;
+  const floor = await fetchFloor(trust, fetch);
+  const sets = await fetchSets(statement, previous, fetch);
+  const between = previous ? await fetchBetween(previous.verified.statement.epoch, statement.epoch, fetch) : [];
+  const reinstatements = needsReinstatements(previous, floor, sets)
+    ? await fetchReinstatements(statement.epoch, fetch)
+    : [];
+  const status = advanceStatus(trust, previous, { note, between, sets, floor, reinstatements });
+  await storeStatus(home, note, status);
+  return status;
+}
+
+/** A damaged status file is like none: the floor in the head still binds. */
+async function loadHeldStatus(home: NodeHome, trust: Trust): Promise<StatusState | undefined> {
+  try {
+    return await loadStatus(home, trust);
+  } catch (error) {
+    if (error instanceof CodedError) return undefined;
+    throw error;
+  }
+}
+
+function statementOf(note: Uint8Array): Statement {
+  try {
+    return parseStatement(parseNote(note).text);
+  } catch (cause) {
+    throw new Refusal("status-invalid", "revocation/latest is not a status statement", { cause });
+  }
+}
+
+/** What the statement signs, reached by the shortest published way; another way when a file is missing or wrong. */
+async function fetchSets(
+  statement: Statement,
+  previous: StatusState | undefined,
+  fetch: FetchFile,
+): Promise<SignedSets> {
+  const sets: EpochSet[] = [];
+  for (const plane of PLANES) sets.push(await fetchPlane(plane, statement, previous?.sets[plane], fetch));
+  return [sets[0]!, sets[1]!, sets[2]!];
+}
+
+async function fetchPlane(
+  plane: Plane,
+  statement: Statement,
+  held: EpochSet | undefined,
+  fetch: FetchFile,
+): Promise<EpochSet> {
+  const signed = signedSet(statement, plane);
+  if (held?.epoch === statement.epoch) return held;
+  let failure: unknown;
+  for (const plan of catchUpPlans(held?.epoch ?? 0, statement.epoch)) {
+    try {
+      let set = held ?? { plane, epoch: 0, n: 0, set: IndexSet.EMPTY };
+      if (plan.snapshot !== undefined) set = await fetchSnapshot(plane, plan.snapshot, statement, fetch);
+      for (const step of plan.deltas) set = applyDelta(set, await need(fetch, deltaPath(plane, step)));
+      return verifySet(set, signed);
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      failure ??= error;
+    }
+  }
+  throw new Refusal("status-invalid", `no published way leads to plane ${plane} of epoch ${statement.epoch}`, {
+    cause: failure,
+  });
+}
+
+/** A snapshot of an earlier epoch is checked by where its deltas lead; only its own claim is checked here. */
+async function fetchSnapshot(plane: Plane, epoch: number, statement: Statement, fetch: FetchFile): Promise<EpochSet> {
+  const bytes = await need(fetch, snapshotPath(plane, epoch));
+  if (epoch === statement.epoch) return verifySnapshot(bytes, signedSet(statement, plane));
+  return applyDelta({ plane, epoch: 0, n: 0, set: IndexSet.EMPTY }, bytes);
+}
+
+async function fetchFloor(trust: Trust, fetch: FetchFile): Promise<readonly [IndexSet, IndexSet] | undefined> {
+  const { epoch } = trust.head.floor;
+  if (epoch === 0) return undefined;
+  const empty = (plane: Plane): EpochSet => ({ plane, epoch: 0, n: 0, set: IndexSet.EMPTY });
+  const read = async (plane: Plane) => applyDelta(empty(plane), await need(fetch, snapshotPath(plane, epoch))).set;
+  try {
+    return [await read(0), await read(1)];
+  } catch (error) {
+    if (!(error instanceof CodedError)) throw error;
+    throw new Refusal("floor-missing", `the snapshots of floor epoch ${epoch} are missing or damaged`, {
+      cause: error,
+    });
+  }
+}
+
+async function fetchBetween(held: number, target: number, fetch: FetchFile): Promise<Uint8Array[]> {
+  if (target - held > CHAIN_STATEMENTS_MAX) {
+    throw new Refusal(
+      "status-chain-broken",
+      `${target - held} statements behind: initialise the node again from its pinned root`,
+    );
+  }
+  const notes: Uint8Array[] = [];
+  for (let epoch = held + 1; epoch < target; epoch++) notes.push(await need(fetch, statementPath(epoch)));
+  return notes;
+}
+
+function needsReinstatements(
+  previous: StatusState | undefined,
+  floor: readonly [IndexSet, IndexSet] | undefined,
+  sets: SignedSets,
+): boolean {
+  return ([0, 1] as const).some((plane) => {
+    const held = IndexSet.unionOf([
+      ...(previous ? [previous.sets[plane].set, previous.kept[plane].set] : []),
+      ...(floor ? [floor[plane]] : []),
+    ]);
+    return held.minus(sets[plane].set).count > 0;
+  });
+}
+
+async function fetchReinstatements(epoch: number, fetch: FetchFile): Promise<Uint8Array[]> {
+  const list = await fetch(undoPath(epoch));
+  const leaves = list ? parseUndoList(list).slice(-REINSTATEMENTS_MAX) : [];
+  const proofs: Uint8Array[] = [];
+  for (const leaf of leaves) {
+    // A missing proof frees nobody; it does not stop the node from learning of new revocations.
+    const proof = await fetch(eventPath(leaf));
+    if (proof) proofs.push(proof);
+  }
+  return proofs;
+}
+
+async function refreshBundles(
+  home: NodeHome,
+  trust: Trust,
+  fetch: FetchFile,
+  options: RefreshOptions,
+): Promise<Pick<RefreshReport, "held" | "refused">> {
+  const { head } = trust;
+  const before = await heldSequences(home);
+  const chosen = options.batches === "all" ? Array.from({ length: head.size }, (_, seq) => seq) : options.batches;
+  const wanted = [...new Set([...chosen, ...before])].filter((seq) => seq < head.size).sort((a, b) => a - b);
+  const held: number[] = [];
+  const refused: { seq: number; code: string; message: string }[] = [];
+  if (wanted.length === 0) return { held, refused };
+  const { subtree } = await openTree(subFolder(fetch, "batches"), head);
+  for (const [i, seq] of wanted.entries()) {
+    try {
+      const manifestProof = await buildInclusionProof(seq, head.size, subtree);
+      await takeBundle(home, trust, fetch, seq, manifestProof);
+      held.push(seq);
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      refused.push({ seq, code: error.code, message: error.message });
+    }
+    options.onProgress?.(i + 1, wanted.length);
+  }
+  return { held, refused };
+}
+
+/** A bundle is immutable, so a held one is kept and only its place under the new head is proven again. */
+async function takeBundle(
+  home: NodeHome,
+  trust: Trust,
+  fetch: FetchFile,
+  seq: number,
+  manifestProof: readonly Hash[],
+): Promise<void> {
+  const stored = await loadHeldBundle(home, seq);
+  const files = stored && isUsable(trust, stored.files, manifestProof) ? stored.files : await fetchBundle(fetch, seq);
+  const batch = verifyBundle(trust, files, manifestProof);
+  if (batch.manifest.seq !== seq)
+    throw new Refusal("manifest-not-in-head", `batch ${seq} holds the manifest of ${batch.manifest.seq}`);
+  if (batch.logRefusal) throw new Refusal(batch.logRefusal);
+  const same = stored?.files === files && isSameProof(stored.manifestProof, manifestProof);
+  if (!same) await storeBundle(home, seq, { files, manifestProof });
+}
+
+async function loadHeldBundle(home: NodeHome, seq: number): ReturnType<typeof loadBundle> {
+  try {
+    return await loadBundle(home, seq);
+  } catch (error) {
+    if (error instanceof CodedError) return undefined;
+    throw error;
+  }
+}
+
+function isUsable(trust: Trust, files: BundleFiles, manifestProof: readonly Hash[]): boolean {
+  try {
+    return verifyBundle(trust, files, manifestProof).logRefusal === undefined;
+  } catch (error) {
+    if (error instanceof Refusal) return false;
+    throw error;
+  }
+}
+
+function isSameProof(a: readonly Hash[], b: readonly Hash[]): boolean {
+  return a.length === b.length && a.every((hash, i) => equalBytes(hash, b[i]!));
+}
+
+async function fetchBundle(fetch: FetchFile, seq: number): Promise<BundleFiles> {
+  const folder = subFolder(fetch, `batch/${seq}`);
+  const tokens = await folder("tokens.bin");
+  return {
+    manifest: await need(folder, "manifest.cbor"),
+    leaves: await need(folder, "leaves.bin"),
+    ...(tokens ? { tokens } : {}),
+    logProof: await need(folder, "log.proof"),
+  };
+}
+
+async function need(fetch: FetchFile, path: string): Promise<Uint8Array> {
+  const bytes = await fetch(path);
+  if (!bytes) throw new OperationError("ERR_FETCH", `the source has no ${quote(path)}`);
+  return bytes;
+}
