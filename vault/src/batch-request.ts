@@ -48,13 +48,13 @@ export interface BatchRequest {
 export const CLAIM_PROFILES = ["known"] as const;
 export type ClaimProfile = (typeof CLAIM_PROFILES)[number];
 
-export const TAG_CLASSES = ["NTAG213", "NTAG215", "NTAG216"] as const;
+export const TAG_CLASSES = ["ntag213", "ntag215", "ntag216"] as const;
 export type TagClass = (typeof TAG_CLASSES)[number];
 
 /** Which tags have room: a link of about 205 bytes leaves NTAG213 (144 bytes) out. */
 export const LAYOUTS = {
-  compact: ["NTAG213", "NTAG215", "NTAG216"],
-  link: ["NTAG215", "NTAG216"],
+  compact: ["ntag213", "ntag215", "ntag216"],
+  link: ["ntag215", "ntag216"],
 } as const satisfies Record<string, readonly TagClass[]>;
 export type Layout = keyof typeof LAYOUTS;
 

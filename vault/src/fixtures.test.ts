@@ -1,13 +1,14 @@
 /** What the tests of this room share: keys from seeds, a small authority, a request. Holds no tests of its own. */
 import { createPrivateKey, type KeyObject, sign } from "node:crypto";
 import {
+  type EpochPlanes,
   formatStatement,
   nextStatement,
   type Plane,
-  planeStates,
+  planeRoots,
   StatusLedger,
-  setRoot,
   statementName,
+  type VerifiedStatement,
 } from "@viafabric/revocation";
 import {
   buildInclusionProof,
@@ -120,7 +121,7 @@ export function requestJson(count: number): Record<string, unknown> {
     exp: NOW + 90 * DAY,
     claim: "known",
     layout: "compact",
-    tagClass: "NTAG213",
+    tagClass: "ntag213",
     offline: "none",
     station: formatHex(KEYS.station.publicKey.kid),
     release: formatHex(KEYS.release.publicKey.kid),
@@ -274,26 +275,31 @@ async function firstStatus(
   log: { readonly size: number; readonly root: Uint8Array },
   signer: Signer,
 ): Promise<StatusEvidence> {
-  const planes = ledger.planes();
-  const { n } = ledger;
-  const statement = nextStatement(undefined, {
-    authority: trust.authority,
+  const next = { epoch: 1, n: ledger.n, planes: ledger.planes() };
+  const note = await statementNote(trust.authority, undefined, next, signer, NOW, log);
+  const set = (plane: Plane) => ({ plane, epoch: 1, n: next.n, set: next.planes[plane] });
+  return { note, between: [], sets: [set(0), set(1), set(2)], floor: undefined, reinstatements: [] };
+}
+
+/** What the signer would sign about these planes. */
+export async function statementNote(
+  authority: Uint8Array,
+  held: VerifiedStatement | undefined,
+  { n, ...planes }: EpochPlanes,
+  signer: Signer,
+  issued: number,
+  log: { readonly size: number; readonly root: Uint8Array } = { size: 4, root: sha256(utf8("log of four")) },
+): Promise<Uint8Array> {
+  const ages = { soft: DAY, hard: 7 * DAY };
+  const times = { issued, next: issued + 3600, ages };
+  const statement = nextStatement(held, {
+    authority,
     n,
     log,
     batches: 2,
-    issued: NOW,
-    next: NOW + 3600,
-    ages: { soft: DAY, hard: 7 * DAY },
-    planes: planeStates((plane) => ({ count: planes[plane].count, root: setRoot(planes[plane], n) })),
+    ...times,
+    planes: planeRoots({ n, ...planes }),
   });
   const text = formatStatement(statement);
-  const signature = await signNote(text, statementName(trust.authority), signer);
-  const set = (plane: Plane) => ({ plane, epoch: 1, n, set: planes[plane] });
-  return {
-    note: formatNote({ text, signatures: [signature] }),
-    between: [],
-    sets: [set(0), set(1), set(2)],
-    floor: undefined,
-    reinstatements: [],
-  };
+  return formatNote({ text, signatures: [await signNote(text, statementName(authority), signer)] });
 }

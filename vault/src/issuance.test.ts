@@ -177,7 +177,7 @@ const MALFORMED: readonly (readonly [string, Record<string, unknown>, string?])[
   ["an unknown layout", { layout: "full" }],
   ["a layout named like a property of every object", { layout: "toString" }],
   ["a layout that does not fit the tag", { layout: "link" }],
-  ["an unknown tag", { tagClass: "NTAG424" }],
+  ["an unknown tag", { tagClass: "ntag424" }],
   ["a hub that is no DID", { offline: "always" }, "ERR_DID"],
   ["a station in base64", { station: "AAAA" }, "ERR_HEX"],
   ["a station in capitals", { station: kid("station").toUpperCase() }, "ERR_HEX"],
