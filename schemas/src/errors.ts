@@ -139,6 +139,7 @@ export const OPERATION_CODES = {
   ERR_VAULT: "The vault could not be reached, or refused what was sent to it. The message says why.",
   ERR_PASSPHRASE: "The passphrase is wrong, or none was given. Use a terminal or --passphrase-file.",
   ERR_HOME: "The home folder is missing, belongs to another tool, or is already initialised.",
+  ERR_CONFIRMATION: "A question was not answered with yes, so nothing was done. Use a terminal, or --yes.",
   ERR_LOCKED: "Another process is working in this home folder.",
   ERR_REPLAY: "The nonce of a signed request was spent before. Sign the request again.",
   ERR_NOT_FOUND: "There is no such event, batch, kit or file.",

@@ -50,8 +50,6 @@ export interface BatchRecord {
   readonly manifest: Uint8Array;
   /** Sealed under the vault's own key. */
   readonly uidKey: Uint8Array;
-  /** 64 bytes for each token, in index order. */
-  readonly signatures?: Uint8Array;
   readonly leafIndex?: number;
 }
 

@@ -6,7 +6,15 @@
  * process, one step at a time. Evidence is only ever inserted.
  */
 import { PrismaPg } from "@prisma/adapter-pg";
-import { type DetachedSignature, formatBase64, OperationError, parseBase64, parsePublicKey } from "@viafabric/schemas";
+import {
+  BATCH_TOKENS_MAX,
+  type DetachedSignature,
+  formatBase64,
+  type IndexRange,
+  OperationError,
+  parseBase64,
+  parsePublicKey,
+} from "@viafabric/schemas";
 import type { EventState, Proposal, ProposalRole, Rejection, TufSignature } from "@viafabric/tuf";
 import type { Prisma } from "./gen/client.ts";
 import { PrismaClient } from "./gen/client.ts";
@@ -39,6 +47,9 @@ const BULK_ROWS = 2000;
 const CONNECTIONS = 10;
 /** A batch of 100,000 tokens is one transaction; on a slow disk it takes a while. */
 const TRANSACTION_MILLISECONDS_MAX = 120_000;
+
+/** Up to 6 MB each; asked for by name where they are needed. */
+const WITHOUT_SIGNATURES = { signatures: true } as const;
 
 export type Store = Awaited<ReturnType<typeof openStore>>;
 /** What a handler may do within the one transaction of its request. */
@@ -193,18 +204,38 @@ function reads(db: Queries) {
     },
 
     async batchesOf(eventId: Uint8Array): Promise<readonly BatchRecord[]> {
-      return (await db.batch.findMany({ where: { eventId: own(eventId) }, orderBy: { seq: "asc" } })).map(batchOf);
+      const where = { eventId: own(eventId) };
+      return (await db.batch.findMany({ where, orderBy: { seq: "asc" }, omit: WITHOUT_SIGNATURES })).map(batchOf);
     },
 
     async batch(manifestHash: Uint8Array): Promise<BatchRecord | undefined> {
-      const row = await db.batch.findUnique({ where: { manifestHash: own(manifestHash) } });
+      const where = { manifestHash: own(manifestHash) };
+      const row = await db.batch.findUnique({ where, omit: WITHOUT_SIGNATURES });
       return row ? batchOf(row) : undefined;
     },
 
+    /** The issuer's signatures of a batch, 64 bytes for each token in index order; undefined until it signed. */
+    async signatures(manifestHash: Uint8Array): Promise<Uint8Array | undefined> {
+      const where = { manifestHash: own(manifestHash) };
+      return (await db.batch.findUnique({ where, select: { signatures: true } }))?.signatures ?? undefined;
+    },
+
     /** Batches that are in the log, in the order of the head's tree. */
-    async loggedBatches(): Promise<readonly BatchRecord[]> {
-      const rows = await db.batch.findMany({ where: { leafIndex: { not: null } }, orderBy: { seq: "asc" } });
+    async loggedBatches(fromSeq: number, limit = PAGE_ROWS_MAX): Promise<readonly BatchRecord[]> {
+      const where = { leafIndex: { not: null }, seq: { gte: BigInt(fromSeq) } };
+      const rows = await db.batch.findMany({ where, orderBy: { seq: "asc" }, take: limit, omit: WITHOUT_SIGNATURES });
       return rows.map(batchOf);
+    },
+
+    /** Logged batches that may hold an index of these ranges: those between the first and the last of them. */
+    async batchesMeeting(ranges: readonly IndexRange[]): Promise<readonly BatchRecord[]> {
+      const end = Math.max(...ranges.map(({ first, count }) => first + count));
+      const start = Math.min(...ranges.map(({ first }) => first));
+      const where = {
+        leafIndex: { not: null },
+        first: { lt: BigInt(end), gt: BigInt(start - BATCH_TOKENS_MAX) },
+      };
+      return (await db.batch.findMany({ where, orderBy: { seq: "asc" }, omit: WITHOUT_SIGNATURES })).map(batchOf);
     },
 
     /** Every index range ever shown to a trustee: the end of the last one. */
@@ -244,16 +275,21 @@ function reads(db: Queries) {
       return row ? kitOf(row) : undefined;
     },
 
-    async kitsOf(station: Uint8Array): Promise<readonly KitRecord[]> {
-      const where = { station: own(station) };
-      return (await db.kit.findMany({ where, orderBy: { first: "asc" }, take: PAGE_ROWS_MAX })).map(kitOf);
+    /** The part of batch `seq` that is a station's to write. */
+    async kitOf(station: Uint8Array, seq: number): Promise<KitRecord | undefined> {
+      const where = { station: own(station), batch: { seq: BigInt(seq), leafIndex: { not: null } } };
+      const row = await db.kit.findFirst({ where });
+      return row ? kitOf(row) : undefined;
     },
 
-    /** How many distinct indices of a range have a receipt. */
-    async receiptedIndices(first: number, count: number): Promise<number> {
+    /** How many indices of a range were written, by the last receipt of each. */
+    async writtenIndices(first: number, count: number): Promise<number> {
       const rows = await db.$queryRaw<{ n: bigint }[]>`
-        SELECT count(DISTINCT "index") AS n FROM "receipt"
-        WHERE "index" >= ${BigInt(first)} AND "index" < ${BigInt(first + count)}`;
+        SELECT count(*) AS n FROM (
+          SELECT DISTINCT ON ("index") "result" FROM "receipt"
+          WHERE "index" >= ${BigInt(first)} AND "index" < ${BigInt(first + count)}
+          ORDER BY "index", "seq" DESC
+        ) AS last WHERE "result" = 'written'`;
       return Number(rows[0]?.n ?? 0);
     },
 
@@ -346,7 +382,7 @@ function sequencerWrites(
     },
 
     async saveLeafIndex(manifestHash: Uint8Array, leafIndex: number): Promise<void> {
-      await db.batch.update({ where: { manifestHash: own(manifestHash) }, data: { leafIndex: BigInt(leafIndex) } });
+      await db.batch.updateMany({ where: { manifestHash: own(manifestHash) }, data: { leafIndex: BigInt(leafIndex) } });
     },
 
     async moveStatusEvent(id: Uint8Array, state: StatusEventState, leafIndex?: number): Promise<void> {
@@ -511,8 +547,8 @@ function requestOf(row: Prisma.RequestGetPayload<object>): RequestRecord {
   };
 }
 
-function batchOf(row: Prisma.BatchGetPayload<object>): BatchRecord {
-  const { manifestHash, eventId, seq, first, count, manifest, uidKey, signatures, leafIndex } = row;
+function batchOf(row: Prisma.BatchGetPayload<{ omit: typeof WITHOUT_SIGNATURES }>): BatchRecord {
+  const { manifestHash, eventId, seq, first, count, manifest, uidKey, leafIndex } = row;
   return {
     manifestHash,
     eventId,
@@ -521,7 +557,6 @@ function batchOf(row: Prisma.BatchGetPayload<object>): BatchRecord {
     count,
     manifest,
     uidKey,
-    ...(signatures && { signatures }),
     ...(leafIndex !== null && { leafIndex: Number(leafIndex) }),
   };
 }

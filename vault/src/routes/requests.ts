@@ -1,0 +1,77 @@
+/** Operators: ask for a batch, and see what became of it. */
+import { formatHex, OperationError, parseHex, sha256 } from "@viafabric/schemas";
+import type { FastifyInstance } from "fastify";
+import type { AppDependencies } from "../app.ts";
+import { authorOf } from "../auth.ts";
+import { validateRequest } from "../issuance.ts";
+import type { RequestRecord } from "../records.ts";
+import { HEX_32, list, object, type Paths, responses, SECONDS, text } from "./fields.ts";
+
+/** 100,000 subjects of a did:key each. */
+const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
+const REQUESTS_MAX = 100;
+
+const REQUEST = object({ id: HEX_32, state: text(16), received: SECONDS, refusal: text(1024), event: HEX_32 }, [
+  "refusal",
+  "event",
+]);
+
+export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void {
+  const { store } = deps;
+
+  app.post(
+    "/requests",
+    {
+      config: { who: ["operator"] },
+      bodyLimit: REQUEST_BYTES_MAX,
+      schema: {
+        summary: "Ask for a batch of tokens",
+        description: "The vault plans the batch and puts it before the trustees.",
+        // The strict reader of batch requests says more than a schema could; this only says what kind of thing it is.
+        body: { type: "object" },
+        response: responses(object({ id: HEX_32 }), 202),
+      },
+    },
+    async (request, reply) => {
+      const { sender, proof } = authorOf(request);
+      validateRequest(request.body, deps.requestTrust(), deps.now());
+      const id = sha256(Buffer.from(proof));
+      const row = { id, kid: sender.kid, body: request.rawBody, proof, received: deps.now() };
+      await store.change(sender, (change) => change.addRequest(row));
+      deps.wake();
+      return reply.code(202).send({ id: formatHex(id) });
+    },
+  );
+
+  app.get(
+    "/requests",
+    {
+      schema: {
+        summary: "The newest requests",
+        response: responses(object({ requests: list(REQUEST, REQUESTS_MAX) })),
+      },
+    },
+    async () => ({ requests: (await store.requests(REQUESTS_MAX)).map(requestJson) }),
+  );
+
+  app.get<{ Params: Paths }>(
+    "/requests/:id",
+    { schema: { summary: "One request", params: object({ id: HEX_32 }), response: responses(REQUEST) } },
+    async ({ params }) => {
+      const found = await store.request(parseHex(params.id, 32));
+      if (!found) throw new OperationError("ERR_NOT_FOUND", `there is no request ${params.id}`);
+      return requestJson(found);
+    },
+  );
+}
+
+/** The body names subjects, and is not shown to everyone. */
+function requestJson({ id, state, received, refusal, eventId }: RequestRecord) {
+  return {
+    id: formatHex(id),
+    state,
+    received,
+    ...(refusal && { refusal }),
+    ...(eventId && { event: formatHex(eventId) }),
+  };
+}
