@@ -8,7 +8,6 @@
  */
 import {
   CodedError,
-  concat,
   equalBytes,
   findKey,
   formatHex,
