@@ -15,9 +15,11 @@ import path from "node:path";
 import { ensureFolder, PRIVATE_FILE, readFileBounded, readFileIfPresent, writeFileDurable } from "@viafabric/platform";
 import {
   decodeBody,
+  type EpochSet,
   encodeBody,
   encodeSnapshot,
-  IndexSet,
+  type Held,
+  type HeldLayer,
   type Plane,
   signedSet,
   verifySnapshot,
@@ -42,7 +44,6 @@ import { loadTrust } from "@viafabric/tuf/client";
 import {
   type BundleFiles,
   type HeldBatch,
-  type Kept,
   type NodeState,
   Refusal,
   type StatusState,
@@ -187,31 +188,41 @@ const statusFile = (home: NodeHome) => path.join(home.folder, "status.cbor");
 /** One file, so that statement, sets and what is kept can never be of different moments. */
 export async function storeStatus(home: NodeHome, note: Uint8Array, status: StatusState): Promise<void> {
   const { n } = status.verified.statement;
-  const kept = status.kept.map(({ set, logSize }) => [logSize, set.count, encodeBody(set, Math.max(n, 1))]);
+  // The newest layer is the signed set itself.
+  const older = status.held.map((held) => {
+    return held.slice(0, -1).map(({ set, logSize }) => [logSize, set.count, encodeBody(set, n)]);
+  });
   const snapshots = status.sets.map((set) => encodeSnapshot(set));
-  await writeFileDurable(statusFile(home), encodeCbor([note, snapshots, kept]), PRIVATE_FILE);
+  await writeFileDurable(statusFile(home), encodeCbor([note, snapshots, older]), PRIVATE_FILE);
 }
 
 export async function loadStatus(home: NodeHome, trust: Trust): Promise<StatusState | undefined> {
   const bytes = await readFileIfPresent(statusFile(home), STATUS_BYTES_MAX);
   if (!bytes) return undefined;
-  const [note, snapshots, kept] = asArray(decodeCbor(bytes), 3);
+  const [note, snapshots, older] = asArray(decodeCbor(bytes), 3);
   const verified = verifyStatement(asBytes(note), trust);
   const { statement } = verified;
   const [p0, p1, p2] = asArray(snapshots, 3).map((file, plane) => {
     return verifySnapshot(asBytes(file), signedSet(statement, plane as Plane));
   });
-  const [kept0, kept1] = asArray(kept, 2).map((item): Kept => {
-    const [logSize, count, body] = asArray(item, 3);
-    if (typeof logSize !== "number" || typeof count !== "number") throw new FormatError("ERR_CBOR", "status.cbor");
-    const set = count === 0 ? IndexSet.EMPTY : decodeBody(asBytes(body), { universe: statement.n, count });
-    return { logSize, set };
-  });
-  return statusState(verified, [p0!, p1!, p2!], [kept0!, kept1!]);
+  const layersOf = (value: CborValue | undefined, signed: EpochSet): Held => {
+    const layers = asArray(value).map((layer) => asLayer(layer, statement.n));
+    return [...layers, { logSize: statement.log.size, set: signed.set }];
+  };
+  const [older0, older1] = asArray(older, 2);
+  return statusState(verified, [p0!, p1!, p2!], [layersOf(older0, p0!), layersOf(older1, p1!)]);
 }
 
-function asArray(value: CborValue | undefined, length: number): readonly CborValue[] {
-  if (!Array.isArray(value) || value.length !== length) throw new FormatError("ERR_CBOR", `not a list of ${length}`);
+function asLayer(value: CborValue, universe: number): HeldLayer {
+  const [logSize, count, body] = asArray(value, 3);
+  if (typeof logSize !== "number" || typeof count !== "number") throw new FormatError("ERR_CBOR", "not a layer");
+  return { logSize, set: decodeBody(asBytes(body), { universe, count }) };
+}
+
+function asArray(value: CborValue | undefined, length?: number): readonly CborValue[] {
+  if (!Array.isArray(value) || (length !== undefined && value.length !== length)) {
+    throw new FormatError("ERR_CBOR", `not a list of ${length ?? "anything"}`);
+  }
   return value;
 }
 

@@ -6,13 +6,11 @@
  */
 import {
   applyDelta,
-  catchUpPlans,
-  deltaPath,
+  catchUp,
   type EpochSet,
   eventPath,
   IndexSet,
   LATEST_PATH,
-  PLANES,
   type Plane,
   parseStatement,
   parseUndoList,
@@ -21,8 +19,6 @@ import {
   snapshotPath,
   statementPath,
   undoPath,
-  verifySet,
-  verifySnapshot,
 } from "@viafabric/revocation";
 import {
   buildConsistencyProof,
@@ -135,47 +131,21 @@ function statementOf(note: Uint8Array): Statement {
   }
 }
 
-/** What the statement signs, reached by the shortest published way; another way when a file is missing or wrong. */
 async function fetchSets(
   statement: Statement,
   previous: StatusState | undefined,
   fetch: FetchFile,
 ): Promise<SignedSets> {
-  const sets: EpochSet[] = [];
-  for (const plane of PLANES) sets.push(await fetchPlane(plane, statement, previous?.sets[plane], fetch));
-  return [sets[0]!, sets[1]!, sets[2]!];
-}
-
-async function fetchPlane(
-  plane: Plane,
-  statement: Statement,
-  held: EpochSet | undefined,
-  fetch: FetchFile,
-): Promise<EpochSet> {
-  const signed = signedSet(statement, plane);
-  if (held?.epoch === statement.epoch) return held;
-  let failure: unknown;
-  for (const plan of catchUpPlans(held?.epoch ?? 0, statement.epoch)) {
+  const read = async (plane: Plane) => {
     try {
-      let set = held ?? { plane, epoch: 0, n: 0, set: IndexSet.EMPTY };
-      if (plan.snapshot !== undefined) set = await fetchSnapshot(plane, plan.snapshot, statement, fetch);
-      for (const step of plan.deltas) set = applyDelta(set, await need(fetch, deltaPath(plane, step)));
-      return verifySet(set, signed);
-    } catch (error) {
-      if (!(error instanceof CodedError)) throw error;
-      failure ??= error;
+      return await catchUp(previous?.sets[plane], signedSet(statement, plane), fetch);
+    } catch (cause) {
+      if (!(cause instanceof CodedError) || cause instanceof OperationError) throw cause;
+      const reason = `no published way leads to plane ${plane} of epoch ${statement.epoch}: ${cause.message}`;
+      throw new Refusal("status-invalid", reason, { cause });
     }
-  }
-  throw new Refusal("status-invalid", `no published way leads to plane ${plane} of epoch ${statement.epoch}`, {
-    cause: failure,
-  });
-}
-
-/** A snapshot of an earlier epoch is checked by where its deltas lead; only its own claim is checked here. */
-async function fetchSnapshot(plane: Plane, epoch: number, statement: Statement, fetch: FetchFile): Promise<EpochSet> {
-  const bytes = await need(fetch, snapshotPath(plane, epoch));
-  if (epoch === statement.epoch) return verifySnapshot(bytes, signedSet(statement, plane));
-  return applyDelta({ plane, epoch: 0, n: 0, set: IndexSet.EMPTY }, bytes);
+  };
+  return [await read(0), await read(1), await read(2)];
 }
 
 async function fetchFloor(trust: Trust, fetch: FetchFile): Promise<readonly [IndexSet, IndexSet] | undefined> {
@@ -205,17 +175,15 @@ async function fetchBetween(held: number, target: number, fetch: FetchFile): Pro
   return notes;
 }
 
+/** Whether anything that the node would keep has left the signed sets. */
 function needsReinstatements(
   previous: StatusState | undefined,
   floor: readonly [IndexSet, IndexSet] | undefined,
   sets: SignedSets,
 ): boolean {
+  const seen = [previous?.revoked, previous?.suspended];
   return ([0, 1] as const).some((plane) => {
-    const held = IndexSet.unionOf([
-      ...(previous ? [previous.sets[plane].set, previous.kept[plane].set] : []),
-      ...(floor ? [floor[plane]] : []),
-    ]);
-    return held.minus(sets[plane].set).count > 0;
+    return [seen[plane], floor?.[plane]].some((held) => held && held.minus(sets[plane].set).count > 0);
   });
 }
 

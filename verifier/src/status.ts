@@ -7,8 +7,12 @@
  * next floor, and can free nobody whom a node has seen revoked.
  */
 import {
+  carryOver,
   type EpochSet,
-  IndexSet,
+  type Held,
+  heldUnion,
+  type IndexSet,
+  type Reinstatement,
   setRoot,
   signedSet,
   type VerifiedStatement,
@@ -34,22 +38,13 @@ export type SignedSets = readonly [EpochSet, EpochSet, EpochSet];
 export interface StatusState {
   readonly verified: VerifiedStatement;
   readonly sets: SignedSets;
-  /** Planes 0 and 1: what the node holds beyond the signed sets. */
-  readonly kept: readonly [Kept, Kept];
-  /** What counts: the signed sets with what is kept. */
+  /** Planes 0 and 1 as the union rule keeps them; the newest layer is the signed set. */
+  readonly held: readonly [Held, Held];
+  /** What counts: every layer. */
   readonly revoked: IndexSet;
   readonly suspended: IndexSet;
   readonly unreleased: IndexSet;
 }
-
-/** Indices that a newer statement dropped without a reinstatement that the node could verify. */
-export interface Kept {
-  readonly set: IndexSet;
-  /** Log size of the newest statement or floor that held any of them: only a later reinstatement frees. */
-  readonly logSize: number;
-}
-
-export const NOTHING_KEPT: Kept = { set: IndexSet.EMPTY, logSize: 0 };
 
 export interface StatusEvidence {
   /** The newest statement, a signed note. */
@@ -74,30 +69,22 @@ export function advanceStatus(trust: Trust, previous: StatusState | undefined, e
     throw new Refusal("status-invalid", "planes out of order");
   const floor = checkFloor(trust, evidence.floor);
   const freed = evidence.reinstatements.map((proof) => refuseAs(() => readReinstatement(trust, proof)));
-  const keep = (plane: 0 | 1): Kept => {
-    const held: Kept[] = floor ? [{ set: floor[plane], logSize: trust.head.floor.logSize }] : [];
-    if (previous) {
-      held.push(previous.kept[plane]);
-      held.push({ set: previous.sets[plane].set, logSize: previous.verified.statement.log.size });
-    }
-    const signed = evidence.sets[plane].set;
-    return joinKept(held.map(({ set, logSize }) => ({ set: free(set.minus(signed), freed, logSize), logSize })));
+  const hold = (plane: 0 | 1): Held => {
+    const next = { logSize: statement.log.size, set: evidence.sets[plane].set };
+    return carryOver(withFloor(trust, previous?.held[plane] ?? [], floor?.[plane]), next, freed);
   };
-  return statusState(verified, evidence.sets, [keep(0), keep(1)]);
+  return statusState(verified, evidence.sets, [hold(0), hold(1)]);
 }
 
 /** The state that these parts make: also how a node that stored them begins again. */
-export function statusState(verified: VerifiedStatement, sets: SignedSets, kept: StatusState["kept"]): StatusState {
-  const [revoked, suspended] = [sets[0].set.union(kept[0].set), sets[1].set.union(kept[1].set)];
-  return { verified, sets, kept, revoked, suspended, unreleased: sets[2].set };
+export function statusState(verified: VerifiedStatement, sets: SignedSets, held: StatusState["held"]): StatusState {
+  return { verified, sets, held, revoked: heldUnion(held[0]), suspended: heldUnion(held[1]), unreleased: sets[2].set };
 }
 
-function joinKept(parts: readonly Kept[]): Kept {
-  const left = parts.filter(({ set }) => set.count > 0);
-  return {
-    set: IndexSet.unionOf(left.map(({ set }) => set)),
-    logSize: Math.max(0, ...left.map((kept) => kept.logSize)),
-  };
+/** The floor adds what was never seen; what is held already keeps its own, newer, log size. */
+function withFloor(trust: Trust, held: Held, floor: IndexSet | undefined): Held {
+  const unseen = floor?.minus(heldUnion(held));
+  return unseen?.count ? [{ logSize: trust.head.floor.logSize, set: unseen }, ...held] : held;
 }
 
 /** Each statement must follow the one before, without a gap. A first statement has nothing to follow. */
@@ -132,11 +119,6 @@ function checkFloor(trust: Trust, sets: StatusEvidence["floor"]): StatusEvidence
   return sets;
 }
 
-interface Reinstatement {
-  readonly leafIndex: number;
-  readonly ranges: IndexSet;
-}
-
 /** Logged, and signed by as many trustees as a reinstatement takes. */
 function readReinstatement(trust: Trust, proof: Uint8Array): Reinstatement {
   const entry = parseProof(proof).extra;
@@ -148,14 +130,7 @@ function readReinstatement(trust: Trust, proof: Uint8Array): Reinstatement {
   }
   const role = { keys: trust.trustees.keys, threshold: trust.rules.thresholds.reinstate };
   verifyThreshold(role, EVENT_CONTEXT, trust.authority, leaf.event.body, leaf.event.signatures);
-  return { leafIndex: verifyProof(trust.policy, entry!, proof).index, ranges: IndexSet.fromRuns(body.ranges) };
-}
-
-/** A reinstatement frees only what was held before it was logged: an old one must not undo a new revocation. */
-function free(held: IndexSet, reinstatements: readonly Reinstatement[], logSize: number): IndexSet {
-  return reinstatements
-    .filter(({ leafIndex }) => leafIndex >= logSize)
-    .reduce((rest, { ranges }) => rest.minus(ranges), held);
+  return { leafIndex: verifyProof(trust.policy, entry!, proof).index, ranges: body.ranges };
 }
 
 function refuseAs<T>(work: () => T): T {
