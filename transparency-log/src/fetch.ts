@@ -29,6 +29,7 @@ export function folderFetch(folder: string): FetchFile {
 export interface HttpFetchOptions {
   readonly secondsMax?: number;
   readonly bytesMax?: number;
+  readonly attemptsMax?: number;
 }
 
 /** @param baseUrl http or https; files are asked for below it */
@@ -38,6 +39,7 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
     throw new OperationError("ERR_USAGE", `not an http or https address: ${quote(baseUrl)}`);
   }
   const limits = { bytes: options.bytesMax ?? FETCH_BYTES_MAX, ms: 1000 * (options.secondsMax ?? FETCH_SECONDS_MAX) };
+  const attemptsMax = options.attemptsMax ?? FETCH_ATTEMPTS_MAX;
   return async (file) => {
     const url = new URL(checkedPath(file), base);
     for (let attempt = 1; ; attempt++) {
@@ -45,7 +47,7 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
         return await fetchOnce(url, limits);
       } catch (error) {
         const retryable = error instanceof OperationError && error.retryable;
-        if (!retryable || attempt === FETCH_ATTEMPTS_MAX) throw error;
+        if (!retryable || attempt >= attemptsMax) throw error;
         await sleep(RETRY_MS * 2 ** attempt);
       }
     }
@@ -60,7 +62,7 @@ export function subFolder(fetch: FetchFile, folder: string): FetchFile {
 async function fetchOnce(url: URL, limits: { bytes: number; ms: number }): Promise<Uint8Array | undefined> {
   let response: Response;
   try {
-    response = await fetch(url, { signal: AbortSignal.timeout(limits.ms), redirect: "error" });
+    response = await fetch(url, { signal: AbortSignal.timeout(limits.ms), redirect: "manual" });
   } catch (cause) {
     throw failed(url, reasonOf(cause), cause);
   }
