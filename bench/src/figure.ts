@@ -73,12 +73,14 @@ export const ROUNDS = 5;
 /** Seconds that `work` takes, median of five, after one run to warm up. */
 export function secondsOf(work: () => void): number {
   work();
-  const times = Array.from({ length: ROUNDS }, () => {
-    const start = process.hrtime.bigint();
-    work();
-    return Number(process.hrtime.bigint() - start) / 1e9;
-  });
-  return median(times);
+  return median(Array.from({ length: ROUNDS }, () => secondsOnce(work)));
+}
+
+/** Seconds that `work` takes this once: for benches that alternate with their floor. */
+export function secondsOnce(work: () => void): number {
+  const start = process.hrtime.bigint();
+  work();
+  return Number(process.hrtime.bigint() - start) / 1e9;
 }
 
 /** mulberry32: seeded numbers in [0, 1), for inputs that come out the same in every run. */

@@ -5,11 +5,13 @@
  */
 import type { Bench } from "./figure.ts";
 import { revocationDay, revocationSize, revocationSpeed } from "./revocation.ts";
+import { verify } from "./verify.ts";
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   "revocation-size": revocationSize,
   "revocation-speed": revocationSpeed,
   "revocation-day": revocationDay,
+  verify,
 };
 
 async function main(names: readonly string[]): Promise<number> {

@@ -3,6 +3,7 @@
  * it is real; only the keys are public knowledge, so nothing made here can ever be trusted.
  */
 import { createPrivateKey, createPublicKey, sign } from "node:crypto";
+import { formatStatement, IndexSet, nextStatement, planeStates, setRoot, statementName } from "@viafabric/revocation";
 import {
   bodyFrom,
   buildInclusionProof,
@@ -34,7 +35,7 @@ import {
   utf8,
 } from "@viafabric/schemas";
 import { formatCheckpoint, formatProof, policyOfLog } from "@viafabric/transparency-log";
-import type { BundleFiles, Trust } from "@viafabric/verifier";
+import { advanceStatus, type BundleFiles, type SignedSets, type StatusState, type Trust } from "@viafabric/verifier";
 
 /** An Ed25519 key whose seed is SHA-256 of its name. */
 export function seededSigner(name: string): Signer {
@@ -177,4 +178,56 @@ function makeTrust(headRoot: Hash, size: number, next: number): Trust {
     batchesVersion: 2,
     expires: { root: NOW + 700 * DAY, targets: NOW + 300 * DAY, batches: NOW + 100 * DAY },
   };
+}
+
+/** Members of the three planes. */
+export interface Planes {
+  readonly revoked?: readonly number[];
+  readonly suspended?: readonly number[];
+  readonly unreleased?: readonly number[];
+}
+
+export interface StatementOptions extends Planes {
+  readonly previous?: StatusState | undefined;
+  readonly n?: number;
+  readonly issued?: number;
+  readonly batches?: number;
+  readonly logSize?: number;
+  readonly signer?: Signer;
+}
+
+export function setsOf(planes: Planes, epoch: number, n: number): SignedSets {
+  const make = (plane: 0 | 1 | 2, members: readonly number[] = []) => {
+    return { plane, epoch, n, set: IndexSet.fromIndices(members) };
+  };
+  return [make(0, planes.revoked), make(1, planes.suspended), make(2, planes.unreleased)];
+}
+
+/** The statement after `previous`, signed, with its sets. */
+export async function signStatement(options: StatementOptions): Promise<{ note: Uint8Array; sets: SignedSets }> {
+  const n = options.n ?? 8;
+  const epoch = (options.previous?.verified.statement.epoch ?? 0) + 1;
+  const sets = setsOf(options, epoch, n);
+  const issued = options.issued ?? NOW;
+  const size = options.logSize ?? 12;
+  const text = formatStatement(
+    nextStatement(options.previous?.verified, {
+      authority: AUTHORITY,
+      n,
+      log: { size, root: new Uint8Array(32).fill(size) },
+      batches: options.batches ?? 2,
+      issued,
+      next: issued + 3600,
+      ages: { soft: 2 * DAY, hard: 30 * DAY },
+      planes: planeStates((plane) => ({ count: sets[plane].set.count, root: setRoot(sets[plane].set, n) })),
+    }),
+  );
+  const line = await signNote(text, statementName(AUTHORITY), options.signer ?? STATUS);
+  return { note: formatNote({ text, signatures: [line] }), sets };
+}
+
+/** A status of `n` indices in which every token is released and none is revoked. */
+export async function settledStatus(trust: Trust, n: number): Promise<StatusState> {
+  const { note, sets } = await signStatement({ n });
+  return advanceStatus(trust, undefined, { note, sets, between: [], floor: undefined, reinstatements: [] });
 }

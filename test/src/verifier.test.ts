@@ -1,15 +1,7 @@
 /** The verdict, code by code: each refusal has a token or a state that earns it, and the first failure wins. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  type EpochSet,
-  formatStatement,
-  IndexSet,
-  nextStatement,
-  planeStates,
-  setRoot,
-  statementName,
-} from "@viafabric/revocation";
+import { IndexSet, setRoot } from "@viafabric/revocation";
 import {
   buildInclusionProof,
   concat,
@@ -40,58 +32,25 @@ import {
   type NodeState,
   Refusal,
   type RefusalCode,
-  type SignedSets,
-  type StatusState,
   type Trust,
   verifyBundle,
 } from "@viafabric/verifier";
-import { AUTHORITY, DAY, LOG, LOG_ORIGIN, makeBatch, NOW, STATUS, seededSigner } from "./authority.ts";
+import {
+  AUTHORITY,
+  DAY,
+  LOG,
+  LOG_ORIGIN,
+  makeBatch,
+  NOW,
+  type StatementOptions,
+  seededSigner,
+  setsOf,
+  signStatement,
+} from "./authority.ts";
 
 const batch = await makeBatch();
 const trust = batch.trust;
 const held = verifyBundle(trust, batch.files, batch.manifestProof);
-
-interface Planes {
-  readonly revoked?: readonly number[];
-  readonly suspended?: readonly number[];
-  readonly unreleased?: readonly number[];
-}
-
-interface StatementOptions extends Planes {
-  readonly previous?: StatusState | undefined;
-  readonly n?: number;
-  readonly issued?: number;
-  readonly batches?: number;
-  readonly logSize?: number;
-  readonly signer?: Signer;
-}
-
-function setsOf(planes: Planes, epoch: number, n: number): SignedSets {
-  const make = (plane: 0 | 1 | 2, members: readonly number[] = []): EpochSet => {
-    return { plane, epoch, n, set: IndexSet.fromIndices(members) };
-  };
-  return [make(0, planes.revoked), make(1, planes.suspended), make(2, planes.unreleased)];
-}
-
-async function signStatement(options: StatementOptions) {
-  const n = options.n ?? 8;
-  const epoch = (options.previous?.verified.statement.epoch ?? 0) + 1;
-  const sets = setsOf(options, epoch, n);
-  const text = formatStatement(
-    nextStatement(options.previous?.verified, {
-      authority: AUTHORITY,
-      n,
-      log: { size: options.logSize ?? 12, root: new Uint8Array(32).fill(options.logSize ?? 12) },
-      batches: options.batches ?? 2,
-      issued: options.issued ?? NOW,
-      next: (options.issued ?? NOW) + 3600,
-      ages: { soft: 2 * DAY, hard: 30 * DAY },
-      planes: planeStates((plane) => ({ count: sets[plane].set.count, root: setRoot(sets[plane].set, n) })),
-    }),
-  );
-  const line = await signNote(text, statementName(AUTHORITY), options.signer ?? STATUS);
-  return { note: formatNote({ text, signatures: [line] }), sets };
-}
 
 async function advance(options: StatementOptions & { trust?: Trust; reinstatements?: Uint8Array[] } = {}) {
   const { note, sets } = await signStatement(options);
