@@ -125,9 +125,10 @@ export function readU32(bytes: Uint8Array, at: number): number {
 
 /** Reads eight bytes; beyond 2^53 - 1 is refused, because a number could not hold it. */
 export function readU64(bytes: Uint8Array, at: number): number {
-  const value = dataView(bytes).getBigUint64(at);
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new FormatError("ERR_INTEGER", `64-bit value too large: ${value}`);
-  return Number(value);
+  const view = dataView(bytes);
+  const high = view.getUint32(at);
+  if (high >= 2 ** 21) throw new FormatError("ERR_INTEGER", `64-bit value too large: ${view.getBigUint64(at)}`);
+  return high * 2 ** 32 + view.getUint32(at + 4);
 }
 
 function dataView(bytes: Uint8Array): DataView {

@@ -99,6 +99,8 @@ export const VERIFICATION_CODES = {
   ERR_WITNESS_QUORUM: "Fewer witnesses cosigned the checkpoint than the log policy demands.",
   ERR_LOG_MISMATCH:
     "A tile or entry of the log is not the one its signed checkpoint commits to. Fetch it again, or from a mirror.",
+  ERR_LOG_RULE: "An entry of the log stands where no entry of its kind may, or contradicts an earlier one.",
+  ERR_LOG_EVIDENCE: "A published file is not the one that the log names. Fetch it again, or from a mirror.",
   ERR_LOG_SIGNED: "A signed checkpoint does not state the size and root that the log computed. Stop and investigate.",
   ERR_UNAPPROVED: "A batch manifest is not under the head that the trustees signed.",
   ERR_TOKEN_MISMATCH: "Token bodies are not exactly those of the approved manifest. Nothing was signed.",

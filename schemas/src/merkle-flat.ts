@@ -6,7 +6,9 @@
  * through a Latin-1 string, in which each character is one byte.
  */
 import { hash } from "node:crypto";
+import { concat } from "./bytes.ts";
 import { HASH_BYTES } from "./crypto.ts";
+import { EMPTY_ROOT } from "./merkle.ts";
 
 /** The leaf hash of each entry, in order. */
 export function hashLeaves(entries: readonly Uint8Array[]): Uint8Array {
@@ -42,6 +44,17 @@ export function hashPairs(hashes: Uint8Array): Uint8Array {
 export function rootOfPairs(hashes: Uint8Array): Uint8Array {
   let level = hashes;
   while (level.length > HASH_BYTES) level = hashPairs(level);
+  return level.slice();
+}
+
+/** The root over any number of leaf hashes: an odd one at the end of a level is passed up as it is. */
+export function rootOfHashes(hashes: Uint8Array): Uint8Array {
+  if (hashes.length === 0) return EMPTY_ROOT;
+  let level = hashes;
+  while (level.length > HASH_BYTES) {
+    const paired = level.length - (level.length % (2 * HASH_BYTES));
+    level = concat(hashPairs(level.subarray(0, paired)), level.subarray(paired));
+  }
   return level.slice();
 }
 

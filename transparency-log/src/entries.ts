@@ -18,6 +18,8 @@ export interface EntryRun {
   /** Log index of the first entry. */
   readonly first: number;
   readonly entries: readonly Uint8Array[];
+  /** Their leaf hashes, flat. */
+  readonly hashes: Uint8Array;
 }
 
 /** The entries [from, to) in runs of at most 256. @throws VerificationError ERR_LOG_MISMATCH */
@@ -33,8 +35,12 @@ export async function* readRuns(tree: TileTree, fetch: FetchFile, from: number, 
       ahead.push(run);
     }
     const run = await ahead.shift()!;
-    const start = Math.max(0, from - run.first);
-    yield { first: run.first + start, entries: run.entries.slice(start, to - run.first) };
+    const [start, end] = [Math.max(0, from - run.first), Math.min(TILE_WIDTH, to - run.first)];
+    yield {
+      first: run.first + start,
+      entries: run.entries.slice(start, end),
+      hashes: run.hashes.subarray(start * HASH_BYTES, end * HASH_BYTES),
+    };
   }
 }
 
@@ -65,7 +71,7 @@ async function readBundle(tree: TileTree, fetch: FetchFile, index: number): Prom
     const entry = index * TILE_WIDTH + slot;
     throw new VerificationError("ERR_LOG_MISMATCH", `${tilePath(bundle)}: entry ${entry} is not the one in the tree`);
   }
-  return { first: index * TILE_WIDTH, entries };
+  return { first: index * TILE_WIDTH, entries, hashes: found };
 }
 
 /** A partial bundle may have given way to the full one. */
