@@ -1,0 +1,215 @@
+/** The methods of the bounded signer as CBOR: what a client sends, what the server makes of it, and back. */
+
+import { StatusLedger } from "@viafabric/revocation";
+import {
+  type CborMap,
+  type CborValue,
+  Fields,
+  FormatError,
+  HASH_BYTES,
+  type Hash,
+  PROOF_HASHES_MAX,
+  SIGNATURE_BYTES,
+} from "@viafabric/schemas";
+import type { TufSignature } from "@viafabric/tuf";
+import { APPEND_ENTRIES_MAX, type AppendRequest } from "./append.ts";
+import type { MetadataRequest } from "./metadata.ts";
+import type { BoundedSigner } from "./signer.ts";
+import {
+  frontierOf,
+  LOGGED_KINDS,
+  type LoggedKind,
+  ONLINE_ROLES,
+  type OnlineRole,
+  type SignedMetadata,
+} from "./state.ts";
+import type { TokensRequest } from "./tokens.ts";
+import type { TrustRequest } from "./trust.ts";
+
+/** Where the signer stands: what a sequencer needs in order to go on after a crash. */
+export interface SignerStatus {
+  readonly authority: Uint8Array;
+  /** Accepted versions; 0 before the first. */
+  readonly accepted: Readonly<Record<"root" | "targets" | "batches", number>>;
+  /** The newest of each that has a leaf. */
+  readonly logged: Readonly<Record<LoggedKind, number>>;
+  /** Accepted or signed files that wait for their leaf, in order. */
+  readonly unlogged: readonly { readonly kind: LoggedKind; readonly number: number; readonly fileHash: Hash }[];
+  readonly log: { readonly size: number; readonly root: Hash };
+  /** The last checkpoint; empty before the first. */
+  readonly checkpoint: Uint8Array;
+  /** Batches in the log, and N. */
+  readonly batches: number;
+  readonly n: number;
+  /** Batches whose tokens were signed and that are not logged yet. */
+  readonly signed: readonly number[];
+  /** The last statement, a signed note; empty before the first. */
+  readonly statement: Uint8Array;
+  readonly metadata: ReadonlyMap<OnlineRole, SignedMetadata>;
+}
+
+export const PAYLOADS_MAX = APPEND_ENTRIES_MAX;
+const ROOTS_MAX = 1024;
+const TARGET_FILES_MAX = 64;
+
+export const encodeParams = {
+  trust: ({ roots, targets, batches, targetFiles, headProof }: TrustRequest): CborMap =>
+    new Map<string, CborValue>([
+      ["roots", [...roots]],
+      ["targets", targets],
+      ["batches", batches],
+      ["files", new Map(targetFiles)],
+      ["proof", [...headProof]],
+    ]),
+  tokens: ({ manifest, payloads, proof }: TokensRequest): CborMap =>
+    new Map<string, CborValue>([
+      ["manifest", manifest],
+      ["payloads", [...payloads]],
+      ["proof", [...proof]],
+    ]),
+  append: ({ from, entries }: AppendRequest): CborMap =>
+    new Map<string, CborValue>([
+      ["from", from],
+      ["entries", [...entries]],
+    ]),
+  statement: (reissue: boolean): CborMap => new Map([["reissue", reissue]]),
+  metadata: ({ role, signed }: MetadataRequest): CborMap =>
+    new Map<string, CborValue>([
+      ["role", role],
+      ["signed", signed],
+    ]),
+};
+
+export const decodeParams = {
+  trust(params: CborMap): TrustRequest {
+    const fields = new Fields(params, ["roots", "targets", "batches", "files", "proof"], "ERR_FRAME");
+    const files = fields.value("files");
+    if (!(files instanceof Map) || files.size > TARGET_FILES_MAX) throw wrong("files must be a small map");
+    return {
+      roots: fields.array("roots", ROOTS_MAX).map(asBytes),
+      targets: fields.bytes("targets"),
+      batches: fields.bytes("batches"),
+      targetFiles: new Map([...files].map(([path, bytes]) => [String(path), asBytes(bytes)])),
+      headProof: fields.array("proof", PROOF_HASHES_MAX).map(asHash),
+    };
+  },
+  tokens(params: CborMap): TokensRequest {
+    const fields = new Fields(params, ["manifest", "payloads", "proof"], "ERR_FRAME");
+    return {
+      manifest: fields.bytes("manifest"),
+      payloads: fields.array("payloads", PAYLOADS_MAX).map(asBytes),
+      proof: fields.array("proof", PROOF_HASHES_MAX).map(asHash),
+    };
+  },
+  append(params: CborMap): AppendRequest {
+    const fields = new Fields(params, ["from", "entries"], "ERR_FRAME");
+    return { from: fields.integer("from"), entries: fields.array("entries", APPEND_ENTRIES_MAX).map(asBytes) };
+  },
+  statement(params: CborMap): boolean {
+    const reissue = new Fields(params, ["reissue"], "ERR_FRAME").value("reissue");
+    if (typeof reissue !== "boolean") throw wrong("reissue is yes or no");
+    return reissue;
+  },
+  metadata(params: CborMap): MetadataRequest {
+    const fields = new Fields(params, ["role", "signed"], "ERR_FRAME");
+    const role = ONLINE_ROLES.find((name) => name === fields.text("role"));
+    if (!role) throw wrong("an online role");
+    return { role, signed: fields.bytes("signed") };
+  },
+};
+
+export function encodeStatus({ state, trusted }: BoundedSigner): CborValue {
+  return new Map<string, CborValue>([
+    ["authority", state.authority],
+    ["accepted", [trusted?.rootVersion ?? 0, trusted?.targetsVersion ?? 0, trusted?.batchesVersion ?? 0]],
+    ["logged", LOGGED_KINDS.map((kind) => state.logged[kind])],
+    ["unlogged", state.unlogged.map(({ kind, number, fileHash }) => [kind, number, fileHash])],
+    ["log", [state.log.size, frontierOf(state).root()]],
+    ["checkpoint", state.lastAppend?.note ?? new Uint8Array(0)],
+    ["batches", state.batches.length],
+    ["n", StatusLedger.decode(state.ledger).n],
+    ["signed", [...state.signedManifests.keys()]],
+    ["statement", state.statement],
+    ["metadata", new Map([...state.metadata].map(([role, m]) => [role, [m.version, m.signed, m.keyid, m.sig]]))],
+  ]);
+}
+
+const STATUS_KEYS = ["authority", "accepted", "logged", "unlogged", "log", "checkpoint", "batches", "n", "signed"];
+
+/** @throws FormatError ERR_FRAME */
+export function decodeStatus(value: CborValue): SignerStatus {
+  const fields = new Fields(value, [...STATUS_KEYS, "statement", "metadata"], "ERR_FRAME");
+  const integers = (name: string, length: number) => fields.array(name, length).map(asInteger);
+  const [root = 0, targets = 0, batches = 0] = integers("accepted", 3);
+  const [rootLeaf = 0, targetsLeaf = 0, batchesLeaf = 0, statementLeaf = 0] = integers("logged", 4);
+  const [size, logRoot] = fields.array("log", 2);
+  const metadata = fields.value("metadata");
+  if (!(metadata instanceof Map)) throw wrong("metadata must be a map");
+  return {
+    authority: fields.bytes("authority", HASH_BYTES),
+    accepted: { root, targets, batches },
+    logged: { root: rootLeaf, targets: targetsLeaf, batches: batchesLeaf, statement: statementLeaf },
+    unlogged: fields.array("unlogged", 1024).map((row) => {
+      const [kind, number, fileHash] = asRow(row, 3);
+      return { kind: oneOf(LOGGED_KINDS, kind!), number: asInteger(number!), fileHash: asHash(fileHash!) };
+    }),
+    log: { size: asInteger(size!), root: asHash(logRoot!) },
+    checkpoint: fields.bytes("checkpoint"),
+    batches: fields.integer("batches"),
+    n: fields.integer("n"),
+    signed: integers("signed", 4096),
+    statement: fields.bytes("statement"),
+    metadata: new Map(
+      [...metadata].map(([role, row]) => {
+        const [version, signed, keyid, sig] = asRow(row, 4);
+        if (typeof keyid !== "string") throw wrong("a key id is text");
+        const entry = { version: asInteger(version!), signed: asBytes(signed!), keyid, sig: asBytes(sig!) };
+        return [oneOf(ONLINE_ROLES, role), entry];
+      }),
+    ),
+  };
+}
+
+export function decodeSignatures(value: CborValue): readonly Uint8Array[] {
+  if (!Array.isArray(value)) throw wrong("signatures are a list");
+  return (value as readonly CborValue[]).map((item) => {
+    if (asBytes(item).length !== SIGNATURE_BYTES) throw wrong("a signature of another length");
+    return asBytes(item);
+  });
+}
+
+export function decodeTufSignature(value: CborValue): TufSignature {
+  const [keyid, sig] = asRow(value, 2);
+  if (typeof keyid !== "string") throw wrong("a key id is text");
+  return { keyid, sig: asBytes(sig!) };
+}
+
+export function asBytes(value: CborValue): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw wrong("bytes are expected");
+  return value;
+}
+
+function asHash(value: CborValue): Hash {
+  if (asBytes(value).length !== HASH_BYTES) throw wrong("a hash of another length");
+  return asBytes(value);
+}
+
+function asInteger(value: CborValue): number {
+  if (typeof value !== "number") throw wrong("an integer is expected");
+  return value;
+}
+
+function asRow(value: CborValue, length: number): readonly CborValue[] {
+  if (!Array.isArray(value) || value.length !== length) throw wrong(`a list of ${length} is expected`);
+  return value as readonly CborValue[];
+}
+
+function oneOf<T extends string>(names: readonly T[], name: CborValue): T {
+  const found = names.find((known) => known === name);
+  if (!found) throw wrong("an unknown name");
+  return found;
+}
+
+function wrong(reason: string): FormatError {
+  return new FormatError("ERR_FRAME", `a malformed message: ${reason}`);
+}

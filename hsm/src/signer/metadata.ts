@@ -1,0 +1,131 @@
+/**
+ * Which online metadata may be signed: snapshot, timestamp and revocations, listing exactly what the signer accepted
+ * or signed last and what the log already shows.
+ *
+ * The bytes come from outside, so they are parsed strictly and held against the signer's own memory. The worst that a
+ * thief gets is a valid pointer to what is true anyway.
+ */
+import { equalBytes, type PublicKey, type Role, sha256, VerificationError } from "@viafabric/schemas";
+import {
+  assemble,
+  delegatedRole,
+  type FileInfo,
+  fileInfo,
+  type MetaInfo,
+  parseSigned,
+  type Snapshot,
+  STATEMENT_PATH,
+  type Targets,
+  type Timestamp,
+  type TrustedState,
+} from "@viafabric/tuf";
+import type { OnlineRole, SignedMetadata, SignerState } from "./state.ts";
+import { lastStatement } from "./trust.ts";
+
+export interface MetadataRequest {
+  readonly role: OnlineRole;
+  /** Canonical signed part. */
+  readonly signed: Uint8Array;
+}
+
+/** 30 days, and a day for clocks and for rounding. */
+export const ONLINE_SECONDS_MAX = 31 * 86_400;
+
+/** @returns the version to sign, or what was signed when the same bytes come again */
+export function planMetadata(
+  state: SignerState,
+  trusted: TrustedState,
+  key: PublicKey,
+  { role, signed }: MetadataRequest,
+  now: number,
+): { readonly version: number } | { readonly again: SignedMetadata } {
+  const last = state.metadata.get(role);
+  if (last && equalBytes(last.signed, signed)) return { again: last };
+  const metadata = parseSigned(role === "revocations" ? "targets" : role, signed);
+  assertKeyOf(roleOf(trusted, role), role, key);
+  if (metadata.version <= (last?.version ?? 0))
+    throw refused(`${role} ${metadata.version} does not come after ${last?.version}, which was signed`);
+  if (metadata.expires <= now || metadata.expires > now + ONLINE_SECONDS_MAX)
+    throw refused(`${role} expires at ${metadata.expires}, and now it is ${now}`);
+  switch (metadata.type) {
+    case "targets":
+      assertRevocations(state, metadata);
+      break;
+    case "snapshot":
+      assertSnapshot(state, trusted, metadata);
+      break;
+    case "timestamp":
+      assertTimestamp(state, metadata);
+  }
+  return { version: metadata.version };
+}
+
+export function withMetadata(state: SignerState, role: OnlineRole, signed: SignedMetadata): SignerState {
+  return { ...state, metadata: new Map(state.metadata).set(role, signed) };
+}
+
+function roleOf(trusted: TrustedState, role: OnlineRole): Role {
+  return role === "revocations"
+    ? delegatedRole(trusted.targets, "revocations", STATEMENT_PATH)
+    : trusted.root.roles[role];
+}
+
+function assertKeyOf(role: Role, name: string, key: PublicKey): void {
+  if (!role.keys.some((known) => equalBytes(known.spki, key.spki)))
+    throw new VerificationError("ERR_SIGNER_KEY", `this signer's ${name} key is not one of the role`);
+}
+
+function assertRevocations(state: SignerState, { targets, delegations }: Targets): void {
+  const statement = targets.get(STATEMENT_PATH);
+  if (targets.size !== 1 || delegations.length > 0 || !statement)
+    throw refused(`revocations lists ${STATEMENT_PATH} and nothing else`);
+  const epoch = lastStatement(state)?.epoch ?? 0;
+  if (epoch === 0 || state.logged.statement < epoch) throw refused("the last statement has no leaf in the log yet");
+  assertListed(STATEMENT_PATH, statement, fileInfo(state.statement));
+}
+
+function assertSnapshot(state: SignerState, trusted: TrustedState, { meta }: Snapshot): void {
+  const { trust, logged } = state;
+  const files: (readonly [string, MetaInfo])[] = [
+    ["targets.json", { version: trusted.targetsVersion, ...fileInfo(trust!.targets) }],
+    ["batches.json", { version: trusted.batchesVersion, ...fileInfo(trust!.batches) }],
+  ];
+  // What is published must be in the log first.
+  if (logged.targets < trusted.targetsVersion || logged.batches < trusted.batchesVersion)
+    throw refused("targets or batches has no leaf in the log yet");
+  const revocations = state.metadata.get("revocations");
+  // Clients take the loss of an entry that was once listed for an attack.
+  if (revocations) files.push(["revocations.json", publishedInfo(revocations)]);
+  if (meta.size !== files.length) throw refused(`the snapshot lists ${meta.size} roles, not ${files.length}`);
+  for (const [name, known] of files) assertListed(name, meta.get(name), known, known.version);
+}
+
+function assertTimestamp(state: SignerState, { snapshot }: Timestamp): void {
+  const last = state.metadata.get("snapshot");
+  if (!last) throw refused("no snapshot was signed yet");
+  const known = publishedInfo(last);
+  assertListed("snapshot.json", snapshot, known, known.version);
+}
+
+/** The file as it is published: the signed part with the one signature made here. */
+function publishedInfo({ version, signed, keyid, sig }: SignedMetadata): MetaInfo {
+  const file = assemble(signed, [{ keyid, sig }]);
+  return { version, length: file.length, sha256: sha256(file) };
+}
+
+function assertListed(
+  name: string,
+  listed: (FileInfo & { readonly version?: number }) | undefined,
+  known: FileInfo,
+  version?: number,
+): void {
+  if (!listed) throw refused(`${name} is missing`);
+  if (version !== undefined && listed.version !== version)
+    throw refused(`${name} is listed as version ${listed.version}; the one to publish is ${version}`);
+  if (listed.length !== known.length || !equalBytes(listed.sha256, known.sha256))
+    throw refused(`${name} is listed with another length or hash than the file known here`);
+}
+
+function refused(reason: string): VerificationError {
+  return new VerificationError("ERR_METADATA_REFUSED", reason);
+}

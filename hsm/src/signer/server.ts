@@ -1,0 +1,119 @@
+/**
+ * The signer's only door: a UNIX socket that its own user alone may open. There is no network listener.
+ *
+ * Requests are carried out one at a time, in the order in which they came, whatever connection they came by.
+ */
+import { chmod, unlink } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { isCode, PRIVATE_FILE } from "@viafabric/platform";
+import { type CborValue, OperationError } from "@viafabric/schemas";
+import { decodeParams, encodeStatus } from "./messages.ts";
+import { decodeRequest, encodeAnswer, encodeFrame, FrameReader, type Request, refusalOf } from "./protocol.ts";
+import type { BoundedSigner } from "./signer.ts";
+
+/** One sequencer, and a person looking. Each connection may hold one frame in memory. */
+export const CONNECTIONS_MAX = 4;
+
+export interface SignerServer {
+  /** Finishes the request at hand, then closes every connection. */
+  close(): Promise<void>;
+}
+
+/** @param report told about every refusal, for the log of the process */
+export async function serveSigner(
+  signer: BoundedSigner,
+  socketPath: string,
+  report: (method: string, refusal: { readonly code: string; readonly message: string }) => void,
+): Promise<SignerServer> {
+  // A socket left by a killed process; the lock on the folder says that no other one is running.
+  await unlink(socketPath).catch((error: unknown) => {
+    if (!isCode(error, "ENOENT")) throw error;
+  });
+  const sockets = new Set<Socket>();
+  let queue: Promise<void> = Promise.resolve();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    // A client that goes away takes nothing back: what it asked for has happened or will.
+    socket.on("error", () => socket.destroy());
+    const reader = new FrameReader();
+    socket.on("data", (chunk) => {
+      let bodies: readonly Uint8Array[];
+      try {
+        bodies = reader.push(chunk);
+      } catch (error) {
+        report("frame", refusalOf(error));
+        socket.destroy();
+        return;
+      }
+      if (bodies.length === 0) return;
+      // Nothing more is read from this connection before it has its answers.
+      socket.pause();
+      queue = queue.then(async () => {
+        for (const body of bodies) await answer(signer, socket, body, report);
+        socket.resume();
+      });
+    });
+  });
+  server.maxConnections = CONNECTIONS_MAX;
+  await new Promise<void>((resolve, reject) => {
+    const failed = (cause: Error) =>
+      reject(new OperationError("ERR_SIGNER", `could not listen on ${socketPath}: ${cause.message}`, { cause }));
+    server.once("error", failed);
+    server.listen(socketPath, resolve);
+  });
+  await chmod(socketPath, PRIVATE_FILE);
+  return {
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      await queue;
+      for (const socket of sockets) socket.end();
+      await closed;
+    },
+  };
+}
+
+async function answer(
+  signer: BoundedSigner,
+  socket: Socket,
+  body: Uint8Array,
+  report: (method: string, refusal: { readonly code: string; readonly message: string }) => void,
+): Promise<void> {
+  let request: Request;
+  try {
+    request = decodeRequest(body);
+  } catch (error) {
+    report("frame", refusalOf(error));
+    socket.destroy();
+    return;
+  }
+  const { id, method } = request;
+  try {
+    const result = await perform(signer, request);
+    socket.write(encodeFrame(encodeAnswer({ id, ok: true, result })));
+  } catch (error) {
+    const refusal = refusalOf(error);
+    report(method, refusal);
+    socket.write(encodeFrame(encodeAnswer({ id, ok: false, ...refusal })));
+  }
+}
+
+async function perform(signer: BoundedSigner, { method, params }: Request): Promise<CborValue> {
+  switch (method) {
+    case "state":
+      return encodeStatus(signer);
+    case "trust":
+      await signer.trust(decodeParams.trust(params));
+      return encodeStatus(signer);
+    case "tokens":
+      return [...(await signer.tokens(decodeParams.tokens(params)))];
+    case "append":
+      return signer.append(decodeParams.append(params));
+    case "statement":
+      return signer.statement(decodeParams.statement(params));
+    case "metadata": {
+      const { keyid, sig } = await signer.metadata(decodeParams.metadata(params));
+      return [keyid, sig];
+    }
+  }
+}

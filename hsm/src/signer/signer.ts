@@ -1,0 +1,219 @@
+/**
+ * The bounded signer: six keys in a token and one memory, and nothing signed that its own rules do not allow.
+ *
+ * Every method has the same shape: a pure plan decides, the token signs, the signature is verified, the new memory is
+ * durable, and only then the answer leaves. A crash before that leaves nothing behind that anybody has seen.
+ */
+import { verify as nodeVerify } from "node:crypto";
+import path from "node:path";
+import { PRIVATE_FILE, readFileBounded, readFileIfPresent, writeFileDurable } from "@viafabric/platform";
+import { parseStatement, statementName } from "@viafabric/revocation";
+import {
+  equalBytes,
+  formatNote,
+  isValidSignature,
+  OperationError,
+  type PublicKey,
+  parseNote,
+  type Signer,
+  signNote,
+  VerificationError,
+} from "@viafabric/schemas";
+import { formatCheckpoint } from "@viafabric/transparency-log";
+import {
+  authorityOf,
+  METADATA_BYTES_MAX,
+  parseMetadata,
+  signMetadata,
+  type TrustedState,
+  type TufSignature,
+} from "@viafabric/tuf";
+import type { Hsm } from "../index.ts";
+import { type AppendRequest, hashEntries, planAppend } from "./append.ts";
+import { SIGNER_KEYS, type SignerConfig, type SignerKey } from "./config.ts";
+import { type MetadataRequest, planMetadata, withMetadata } from "./metadata.ts";
+import { assertNotBehind } from "./published.ts";
+import { decodeState, emptyState, encodeState, type SignerState } from "./state.ts";
+import { planStatement, withStatement } from "./statement.ts";
+import { planTokens, type TokensRequest } from "./tokens.ts";
+import { acceptTrust, originOf, type TrustRequest, verifyStored } from "./trust.ts";
+
+/** 100,000 batches with many different officers stay below it. */
+const STATE_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** Methods do not overlap: the server calls one after the other. */
+export interface BoundedSigner {
+  readonly state: SignerState;
+  readonly trusted: TrustedState | undefined;
+  trust(request: TrustRequest): Promise<void>;
+  /** @returns a signature for each payload, in order */
+  tokens(request: TokensRequest): Promise<readonly Uint8Array[]>;
+  /** @returns the checkpoint, a signed note of the log key */
+  append(request: AppendRequest): Promise<Uint8Array>;
+  /** @returns the status statement, a signed note. @param reissue the last one again */
+  statement(reissue: boolean): Promise<Uint8Array>;
+  metadata(request: MetadataRequest): Promise<TufSignature>;
+}
+
+/**
+ * @param stateFile its memory. Private, and never restored from a backup
+ * @param clock unix seconds
+ * @throws OperationError ERR_SIGNER_BEHIND, ERR_SIGNER_STATE, ERR_HSM_KEY
+ */
+export async function openBoundedSigner(
+  config: SignerConfig,
+  { hsm, stateFile, clock }: { readonly hsm: Hsm; readonly stateFile: string; readonly clock: () => number },
+): Promise<BoundedSigner> {
+  const pinnedRoot = await readFileBounded(config.root, METADATA_BYTES_MAX.root);
+  const authority = authorityOf(parseMetadata("root", pinnedRoot).signedBytes);
+  const keys = await openKeys(hsm, config);
+  const anchors = { pinnedRoot, logKey: keys.log.publicKey };
+  const stored = await readFileIfPresent(stateFile, STATE_BYTES_MAX);
+  const state = stored ? decodeState(stored) : emptyState(authority);
+  if (!equalBytes(state.authority, authority))
+    throw new OperationError("ERR_SIGNER_STATE", `${stateFile} belongs to another authority than the pinned root`);
+  const trusted = state.trust && verifyStored(anchors, state.trust);
+  await assertNotBehind(state, config.public);
+
+  const memory = new Memory(stateFile, state, trusted);
+  return {
+    get state() {
+      return memory.state;
+    },
+    get trusted() {
+      return memory.trusted;
+    },
+
+    async trust(request) {
+      const accepted = acceptTrust(memory.state, memory.trusted, anchors, request, clock());
+      await memory.keep(accepted.state, accepted.trusted);
+    },
+
+    async tokens(request) {
+      const issuer = keys.issuer;
+      const plan = planTokens(memory.state, memory.need(), issuer.publicKey, request, clock());
+      // Remembered first: a batch counts as signed from the moment its first signature could exist.
+      await memory.keep(plan.state);
+      return signAll(issuer, plan.messages);
+    },
+
+    async append(request) {
+      const { lastAppend } = memory.state;
+      // The answer may have been lost on the way: the same question has the same answer.
+      if (lastAppend?.from === request.from && equalBytes(lastAppend.entriesHash, hashEntries(request)))
+        return lastAppend.note;
+      const trustedNow = memory.need();
+      const { state: next, entriesHash, size, root } = planAppend(memory.state, trustedNow, request, clock());
+      const origin = originOf(trustedNow, keys.log.publicKey);
+      const note = await signedNote(formatCheckpoint({ origin, size, root }), origin, keys.log);
+      await memory.keep({ ...next, lastAppend: { from: request.from, entriesHash, note } });
+      return note;
+    },
+
+    async statement(reissue) {
+      if (reissue && memory.state.statement.length > 0) return memory.state.statement;
+      const text = planStatement(memory.state, memory.need(), keys.status.publicKey, clock());
+      const note = await signedNote(text, statementName(authority), keys.status);
+      await memory.keep(withStatement(memory.state, parseStatement(text).epoch, note));
+      return note;
+    },
+
+    async metadata(request) {
+      const { role, signed } = request;
+      const key = keys[role];
+      const plan = planMetadata(memory.state, memory.need(), key.publicKey, request, clock());
+      if ("again" in plan) return plan.again;
+      const signature = await signMetadata(checked(key), signed);
+      await memory.keep(withMetadata(memory.state, role, { version: plan.version, signed, ...signature }));
+      return signature;
+    },
+  };
+}
+
+/** The state in force and its file. */
+class Memory {
+  state: SignerState;
+  trusted: TrustedState | undefined;
+  readonly #file: string;
+  #failed: unknown;
+
+  constructor(file: string, state: SignerState, trusted: TrustedState | undefined) {
+    this.#file = file;
+    this.state = state;
+    this.trusted = trusted;
+  }
+
+  need(): TrustedState {
+    if (!this.trusted) throw new VerificationError("ERR_SIGNER_ORDER", "no trust files were accepted yet");
+    return this.trusted;
+  }
+
+  async keep(state: SignerState, trusted = this.trusted): Promise<void> {
+    // After a failed write nobody knows what the disk holds. Only a start, which reads it, may go on.
+    if (this.#failed)
+      throw new OperationError("ERR_SIGNER_STATE", "the memory could not be written; restart", { cause: this.#failed });
+    try {
+      if (state !== this.state) await writeFileDurable(this.#file, encodeState(state), PRIVATE_FILE);
+    } catch (error) {
+      this.#failed = error;
+      throw error;
+    }
+    this.state = state;
+    this.trusted = trusted;
+  }
+}
+
+async function openKeys(hsm: Hsm, { keys }: SignerConfig): Promise<Readonly<Record<SignerKey, Signer>>> {
+  const opened: (readonly [SignerKey, Signer])[] = [];
+  for (const name of SIGNER_KEYS) opened.push([name, await hsm.signer(keys[name].id, keys[name].publicKey)]);
+  return Object.fromEntries(opened) as Record<SignerKey, Signer>;
+}
+
+async function signedNote(text: string, name: string, signer: Signer): Promise<Uint8Array> {
+  const note = formatNote({ text, signatures: [await signNote(text, name, checked(signer))] });
+  // What nobody could read must not be signed; the text is ours, so this is a bug if it ever fails.
+  if (parseNote(note).text !== text) throw new RangeError("a note whose text does not survive");
+  return note;
+}
+
+/** A signer whose every signature is verified before anybody sees it: against faults, wrong keys and wrong buffers. */
+export function checked(signer: Signer): Signer {
+  return {
+    publicKey: signer.publicKey,
+    async sign(message) {
+      const signature = await signer.sign(message);
+      if (!isValidSignature(signer.publicKey, message, signature)) throw wrongSignature();
+      return signature;
+    },
+  };
+}
+
+/** The token signs on this thread while the signatures made before are verified on others. */
+export async function signAll(signer: Signer, messages: readonly Uint8Array[]): Promise<readonly Uint8Array[]> {
+  const { publicKey } = signer;
+  if (publicKey.algorithm !== "ed25519") return Promise.all(messages.map((message) => checked(signer).sign(message)));
+  const signatures: Uint8Array[] = [];
+  const checks: Promise<boolean>[] = [];
+  for (const message of messages) {
+    const signature = await signer.sign(message);
+    signatures.push(signature);
+    checks.push(isValidAsync(publicKey, message, signature));
+  }
+  for (const valid of await Promise.all(checks)) if (!valid) throw wrongSignature();
+  return signatures;
+}
+
+function isValidAsync(key: PublicKey, message: Uint8Array, signature: Uint8Array): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    nodeVerify(null, message, key.handle, signature, (error, valid) => (error ? reject(error) : resolve(valid)));
+  });
+}
+
+function wrongSignature(): OperationError {
+  return new OperationError("ERR_HSM_DEVICE", "the token made a signature that does not verify; nothing was released");
+}
+
+/** Where the memory lies: beside the configuration. */
+export function stateFileBeside(configFile: string): string {
+  return path.join(path.dirname(path.resolve(configFile)), "signer.state");
+}

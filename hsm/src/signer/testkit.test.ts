@@ -1,0 +1,332 @@
+/**
+ * A whole small authority for tests: five trustees with keys in memory, a SoftHSM2 token with the six online keys, and
+ * the folder a bounded signer runs in. Nothing in it is a stand-in for code of ours.
+ */
+import { createPrivateKey, createPublicKey, sign as nodeSign } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import {
+  bodyFrom,
+  buildConsistencyProof,
+  buildInclusionProof,
+  type DetachedSignature,
+  EVENT_CONTEXT,
+  type EventBody,
+  ed25519PublicKey,
+  encodeEventBody,
+  encodeHead,
+  encodeLeaf,
+  encodeManifest,
+  encodePayload,
+  encodeRules,
+  encodeTrustKeys,
+  formatDidKey,
+  genesisHead,
+  type Hash,
+  type Head,
+  hashLeaf,
+  type KeyEntry,
+  type Manifest,
+  manifestHash,
+  noteVerifier,
+  parseHex,
+  type Role,
+  rootOf,
+  type Signer,
+  sha256,
+  signingInput,
+  subtreeOf,
+  tokenLeaf,
+  utf8,
+} from "@viafabric/schemas";
+import { formatPolicy, policyOfLog } from "@viafabric/transparency-log";
+import {
+  assemble,
+  authorityOf,
+  buildBatches,
+  buildRoot,
+  buildTargets,
+  HEAD_PATH,
+  KEYS_PATH,
+  POLICY_PATH,
+  RULES_PATH,
+  signMetadata,
+} from "@viafabric/tuf";
+import { initSoftHsmToken, openHsm } from "../index.ts";
+import {
+  formatSignerConfig,
+  SIGNER_KEYS,
+  type SignerConfig,
+  type SignerKey,
+  type TrustRequest,
+} from "../signer-client.ts";
+
+export const NOW = Math.floor(Date.now() / 1000);
+export const DAY = 86_400;
+export const ORIGIN = "log.example/via";
+
+/** An Ed25519 key that is the same in every run. */
+export function softSigner(name: string): Signer {
+  const prefix = parseHex("302e020100300506032b657004220420");
+  const key = createPrivateKey({ key: Buffer.concat([prefix, sha256(utf8(name))]), format: "der", type: "pkcs8" });
+  const spki = new Uint8Array(createPublicKey(key).export({ type: "spki", format: "der" }));
+  return {
+    publicKey: ed25519PublicKey(spki.slice(12)),
+    sign: async (message) => new Uint8Array(nodeSign(null, message, key)),
+  };
+}
+
+const TRUSTEES: readonly Signer[] = [1, 2, 3, 4, 5].map((n) => softSigner(`trustee ${n}`));
+const RELEASE = softSigner("release");
+const STATION = softSigner("station");
+const QUORUM: Role = { keys: TRUSTEES.map((trustee) => trustee.publicKey), threshold: 3 };
+
+/** A metadata file signed by k trustees. */
+export async function signByTrustees(signed: Uint8Array, signers = TRUSTEES.slice(0, 3)): Promise<Uint8Array> {
+  return assemble(signed, await Promise.all(signers.map((signer) => signMetadata(signer, signed))));
+}
+
+export interface Batch {
+  readonly manifest: Manifest;
+  readonly bytes: Uint8Array;
+  readonly payloads: readonly Uint8Array[];
+  readonly leaves: readonly Uint8Array[];
+}
+
+export class TestAuthority {
+  readonly folder: string;
+  readonly config: SignerConfig;
+  readonly trustees = TRUSTEES;
+  readonly release = RELEASE;
+  readonly station = STATION;
+  readonly authority: Uint8Array;
+  readonly #root: { signed: Uint8Array; file: Uint8Array };
+  readonly #files: Map<string, Uint8Array>;
+  readonly #targets: Uint8Array;
+  readonly manifestHashes: Hash[] = [];
+  head: Head;
+  batchesVersion = 0;
+  /** The batches file of the newest version. */
+  batches: Uint8Array = new Uint8Array(0);
+  #previousHeadSize = 0;
+
+  private constructor(
+    folder: string,
+    config: SignerConfig,
+    root: { signed: Uint8Array; file: Uint8Array },
+    files: Map<string, Uint8Array>,
+    targets: Uint8Array,
+  ) {
+    this.folder = folder;
+    this.config = config;
+    this.#root = root;
+    this.#files = files;
+    this.#targets = targets;
+    this.authority = authorityOf(root.signed);
+    this.head = genesisHead(this.authority, NOW - DAY);
+  }
+
+  static async create(): Promise<TestAuthority> {
+    const folder = await mkdtemp(path.join(tmpdir(), "signer-"));
+    const token = await initSoftHsmToken({ folder: path.join(folder, "hsm"), label: "test" });
+    const hsm = await openHsm(token);
+    const keys = {} as Record<SignerKey, SignerConfig["keys"][SignerKey]>;
+    for (const name of SIGNER_KEYS) {
+      keys[name] = { id: utf8(name), publicKey: await hsm.generateKey(utf8(name), name, "ed25519") };
+    }
+    await hsm.close();
+    const home = path.join(folder, "signer");
+    await mkdir(home, { mode: 0o700 });
+    await mkdir(path.join(folder, "public"));
+    const config: SignerConfig = {
+      hsm: token,
+      root: path.join(home, "1.root.json"),
+      public: path.join(folder, "public"),
+      socket: path.join(home, "signer.sock"),
+      keys,
+    };
+    const root = await makeRoot(config);
+    const { files, targets } = await makeTargets(config, authorityOf(root.signed));
+    const made = new TestAuthority(folder, config, root, files, targets);
+    await writeFile(config.root, root.file);
+    await writeFile(made.configFile, formatSignerConfig(config), { mode: 0o600 });
+    await made.signHead();
+    return made;
+  }
+
+  get configFile(): string {
+    return path.join(this.folder, "signer", "signer.json");
+  }
+
+  stateBytes(): Promise<Buffer> {
+    return readFile(path.join(this.folder, "signer", "signer.state"));
+  }
+
+  remove(): Promise<void> {
+    return rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** The next version of batches over the present head. */
+  async signHead(signers = this.trustees.slice(0, 3)): Promise<void> {
+    this.batchesVersion++;
+    const signed = buildBatches({
+      version: this.batchesVersion,
+      expires: NOW + 100 * DAY,
+      head: encodeHead(this.head),
+    });
+    this.batches = await signByTrustees(signed, signers);
+  }
+
+  /** Draws up a batch. It stands under no head yet. */
+  draft(count: number, change: Partial<Manifest> = {}): Batch {
+    const seq = this.manifestHashes.length;
+    const first = this.head.next;
+    const empty: Manifest = {
+      authority: this.authority,
+      seq,
+      first,
+      count,
+      root: new Uint8Array(32),
+      issuer: this.config.keys.issuer.publicKey.kid,
+      iss: "https://example.org",
+      profile: "edge-basic",
+      creditClass: "compute_hours",
+      quota: 10,
+      unit: "h",
+      policyRoot: new Uint8Array(32).fill(7),
+      nbf: NOW - DAY,
+      claimBy: NOW + 50 * DAY,
+      exp: NOW + 90 * DAY,
+      claim: "assisted",
+      layout: "compact",
+      tagClass: "ntag213",
+      offline: "none",
+      releaseKeys: [this.release.publicKey.kid],
+      stations: [{ kid: this.station.publicKey.kid, first, count: Math.ceil(count / 2) }],
+      statusUri: "https://example.org/status/",
+      ...change,
+    };
+    const ids = Array.from({ length: count }, (_, i) => sha256(utf8(`rct ${first + i}`)).slice(0, 16));
+    const payloads = ids.map((rctId, i) => {
+      const subject = formatDidKey(softSigner(`subject ${first + i}`).publicKey.raw);
+      return encodePayload(bodyFrom(empty, { rctId, subject, index: first + i }));
+    });
+    const leaves = payloads.map((payload, i) => tokenLeaf(first + i, ids[i]!, payload));
+    const manifest = { ...empty, root: rootOf(leaves.map(hashLeaf)), ...change };
+    return { manifest, bytes: encodeManifest(manifest), payloads, leaves };
+  }
+
+  /** Puts a batch under a new head, which is not signed yet. */
+  include(batch: Batch, change: Partial<Head> = {}): void {
+    this.manifestHashes.push(manifestHash(batch.bytes));
+    const next = batch.manifest.first + batch.manifest.count;
+    this.head = {
+      ...this.head,
+      size: this.manifestHashes.length,
+      root: this.#treeRoot(),
+      next,
+      issued: NOW,
+      ...change,
+    };
+  }
+
+  #treeRoot(): Hash {
+    return rootOf(this.manifestHashes.map(hashLeaf));
+  }
+
+  proofOf(seq: number): Promise<Hash[]> {
+    return buildInclusionProof(seq, this.head.size, subtreeOf(this.manifestHashes.map(hashLeaf)));
+  }
+
+  /** What the sequencer hands to the signer. */
+  async trustRequest(change: Partial<TrustRequest> = {}): Promise<TrustRequest> {
+    const leaves = this.manifestHashes.map(hashLeaf);
+    const headProof = await buildConsistencyProof(this.#previousHeadSize, this.head.size, subtreeOf(leaves));
+    const targetFiles = new Map([...this.#files, [HEAD_PATH, encodeHead(this.head)]]);
+    return { roots: [], targets: this.#targets, batches: this.batches, targetFiles, headProof, ...change };
+  }
+
+  /** The signer took the present head over. */
+  accepted(): void {
+    this.#previousHeadSize = this.head.size;
+  }
+
+  get rootFile(): Uint8Array {
+    return this.#root.file;
+  }
+
+  get targetsFile(): Uint8Array {
+    return this.#targets;
+  }
+
+  trustLeaf(kind: "root" | "targets" | "batches" | "statement", number: number, file: Uint8Array): Uint8Array {
+    return encodeLeaf({ type: "trust", kind, number, fileHash: sha256(file) });
+  }
+
+  batchLeaf(batch: Batch, batches = this.batches): Uint8Array {
+    return encodeLeaf({
+      type: "batch",
+      seq: batch.manifest.seq,
+      manifestHash: manifestHash(batch.bytes),
+      metadataHash: sha256(batches),
+      tokensHash: sha256(utf8("tokens.bin")),
+    });
+  }
+
+  async eventLeaf(body: Partial<EventBody> & Pick<EventBody, "action" | "ranges">, signers: readonly Signer[]) {
+    const nonce = sha256(utf8(`nonce ${Math.random()}`)).slice(0, 16);
+    const full = { authority: this.authority, reason: "test", notAfter: NOW + DAY, undoes: [], nonce, ...body };
+    const bytes = encodeEventBody(full);
+    const message = signingInput(EVENT_CONTEXT, this.authority, bytes);
+    const signatures: DetachedSignature[] = await Promise.all(
+      signers.map(async (signer) => ({ kid: signer.publicKey.kid, signature: await signer.sign(message) })),
+    );
+    return encodeLeaf({ type: "event", event: { body: bytes, signatures } });
+  }
+}
+
+async function makeRoot({ keys }: SignerConfig): Promise<{ signed: Uint8Array; file: Uint8Array }> {
+  const one = (name: SignerKey): Role => ({ keys: [keys[name].publicKey], threshold: 1 });
+  const roles = { root: QUORUM, targets: QUORUM, snapshot: one("snapshot"), timestamp: one("timestamp") };
+  const signed = buildRoot({ version: 1, expires: NOW + 700 * DAY, roles });
+  return { signed, file: await signByTrustees(signed) };
+}
+
+async function makeTargets(
+  { keys }: SignerConfig,
+  authority: Uint8Array,
+): Promise<{ files: Map<string, Uint8Array>; targets: Uint8Array }> {
+  const entry = (key: KeyEntry["key"], purpose: KeyEntry["purpose"]): KeyEntry => {
+    return { key, purpose, class: "software", from: NOW - 30 * DAY, until: NOW + 300 * DAY };
+  };
+  const files = new Map([
+    [
+      KEYS_PATH,
+      encodeTrustKeys([
+        entry(keys.issuer.publicKey, "issuer"),
+        entry(keys.status.publicKey, "status"),
+        entry(RELEASE.publicKey, "release"),
+        entry(STATION.publicKey, "station"),
+      ]),
+    ],
+    [
+      RULES_PATH,
+      encodeRules({
+        authority,
+        thresholds: { suspend: 1, revokeKit: 2, revoke: 3, reinstate: 3 },
+        ages: new Map([["edge-basic", { soft: DAY, hard: 7 * DAY }]]),
+        classes: new Map([["issuer", "software"]]),
+      }),
+    ],
+    [POLICY_PATH, utf8(formatPolicy(policyOfLog(noteVerifier(ORIGIN, keys.log.publicKey))))],
+  ]);
+  const signed = buildTargets({
+    version: 1,
+    expires: NOW + 300 * DAY,
+    targets: files,
+    batches: QUORUM,
+    revocations: { keys: [keys.revocations.publicKey], threshold: 1 },
+  });
+  return { files, targets: await signByTrustees(signed) };
+}
