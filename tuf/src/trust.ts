@@ -53,6 +53,7 @@ export interface TrustedState {
   readonly rootVersion: number;
   readonly targets: Targets;
   readonly targetsVersion: number;
+  readonly batches: Targets;
   readonly batchesVersion: number;
   /** SHA-256 of the signed parts: the ids of the proposals that became them. */
   readonly ids: Readonly<Record<"root" | "targets" | "batches", Uint8Array>>;
@@ -99,6 +100,7 @@ export function verifyTrust(files: TrustFiles, now?: number): TrustedState {
     rootVersion: root.version,
     targets: targets.signed,
     targetsVersion: targets.signed.version,
+    batches: batches.signed,
     batchesVersion: batches.signed.version,
     ids: { root: chain.id, targets: sha256(targets.signedBytes), batches: sha256(batches.signedBytes) },
     trustees: root.roles.targets,
