@@ -105,7 +105,7 @@ export async function tokenVectors(): Promise<VectorFile> {
     await tokenVector("an issuer key on P-256", bodies[0]!, "issuerP256", true),
   ];
   const opened = bodies.map((body, i) => {
-    const signature = parseHex(String(tokens[i]!.fields["signature"]));
+    const signature = parseHex(String(tokens[i]!.fields.signature));
     return { index: body.index, rctId: body.rctId, subjectKey: publicKey("holder").raw, signature };
   });
   return {
@@ -119,8 +119,8 @@ export async function tokenVectors(): Promise<VectorFile> {
     valid: tokens.map(({ fields }) => fields),
     invalid: [
       ...invalidCose(first!),
-      ...invalidCompact(parseHex(String(first!.fields["compact"]))),
-      ...invalidJson(first!.fields["json"] as TokenJson),
+      ...invalidCompact(parseHex(String(first!.fields.compact))),
+      ...invalidJson(first!.fields.json as TokenJson),
     ],
   };
 }
