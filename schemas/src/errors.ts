@@ -142,6 +142,7 @@ export const OPERATION_CODES = {
   ERR_PASSPHRASE: "The passphrase is wrong, or none was given. Use a terminal or --passphrase-file.",
   ERR_HOME: "The home folder is missing, belongs to another tool, or is already initialised.",
   ERR_CONFIRMATION: "A question was not answered with yes, so nothing was done. Use a terminal, or --yes.",
+  ERR_TOUR: "A step of the tour did not go as it should. The message names the command; run it alone to look closer.",
   ERR_LOCKED: "Another process is working in this home folder.",
   ERR_REPLAY: "The nonce of a signed request was spent before. Sign the request again.",
   ERR_NOT_FOUND: "There is no such event, batch, kit or file.",

@@ -1,0 +1,249 @@
+/**
+ * What each command does, apart from how it looks: the thin rim between home folder, vault and the pure reviews.
+ *
+ * Whatever is refused is refused before the journal is written and before a signature exists.
+ */
+
+import { randomBytes } from "node:crypto";
+import path from "node:path";
+import { createKeystore, ensureFolder, lockFolder, PUBLIC_FILE, putImmutable } from "@viafabric/platform";
+import {
+  type EventBody,
+  equalBytes,
+  formatHex,
+  type KeyEntry,
+  type Signer,
+  sha256,
+  VerificationError,
+} from "@viafabric/schemas";
+import type { FetchFile } from "@viafabric/transparency-log/client";
+import {
+  createEnrolmentCard,
+  type EnrolmentCard,
+  GENESIS_ROLES,
+  keyId,
+  signGenesis,
+  signMetadata,
+  signRejection,
+  type TrustedState,
+} from "@viafabric/tuf";
+import { type Accepted, acceptPublished } from "./accepted.ts";
+import { type GenesisReview, readGenesisFolder, reviewGenesis } from "./genesis.ts";
+import { createHome, type Home, openSigner, readFirstRoot, readOwnKey, writeFirstRoot } from "./home.ts";
+import { type Review, reviewProposal } from "./review.ts";
+import { type Decision, openSignedJournal, type SignedJournal, verifyDecision } from "./signed-journal.ts";
+import { createEventBody, reviewEventBody, type StatusWish, signEventBody } from "./status-event.ts";
+import { type OpenProposal, type OpenStatusEvent, type VaultClient, vaultClient } from "./vault-client.ts";
+
+/** What every command on a running authority needs. */
+export interface Session {
+  readonly home: Home;
+  readonly vaultUrl: string;
+  /** The published tree, from the vault or any mirror. */
+  readonly fetch: FetchFile;
+  /** Unix seconds. */
+  readonly now: () => number;
+}
+
+/** Asked before anything is signed, with the thing to be signed. No answer means no. */
+export type Consent<Subject> = (subject: Subject) => Promise<boolean>;
+
+export async function init(home: Home, name: string, passphrase: string): Promise<EnrolmentCard> {
+  await createHome(home);
+  const signer = await createKeystore(home.keystore, passphrase);
+  const card = await createEnrolmentCard(signer, { name, role: "trustee" });
+  await putImmutable(home.card, card.bytes, PUBLIC_FILE);
+  return card;
+}
+
+export async function reviewEnrolment(home: Home, folder: string, now: number): Promise<GenesisReview> {
+  return reviewGenesis(await readGenesisFolder(folder), await readOwnKey(home), now);
+}
+
+/** Signs the first root, targets and batches. @returns the signature file written into the genesis folder */
+export async function enroll(
+  home: Home,
+  folder: string,
+  review: GenesisReview,
+  passphrase: string,
+  now: number,
+): Promise<string> {
+  const signer = await openSigner(home, passphrase);
+  return withJournal(home, async (journal) => {
+    const decisions = GENESIS_ROLES.map((role): Decision => {
+      return { kind: "sign", role, version: 1, id: sha256(review.parts[role]), time: now };
+    });
+    for (const decision of decisions) verifyDecision(journal.decisions, decision);
+    await writeFirstRoot(home, review.parts.root);
+    for (const decision of decisions) await journal.record(decision);
+    const file = path.join(folder, "signatures", `${formatHex(signer.publicKey.kid)}.json`);
+    await ensureFolder(path.dirname(file));
+    await putImmutable(file, await signGenesis(signer, review.parts));
+    return file;
+  });
+}
+
+export interface StatusReport {
+  readonly accepted: Accepted;
+  readonly proposals: readonly (OpenProposal & { readonly needsMe: boolean; readonly mine: string | undefined })[];
+  readonly events: readonly (OpenStatusEvent & { readonly needsMe: boolean })[];
+  readonly expiries: readonly { readonly what: string; readonly expires: number }[];
+}
+
+export async function status(session: Session): Promise<StatusReport> {
+  const { home } = session;
+  const accepted = await acceptPublished(home, session.fetch, session.now());
+  const vault = await openVault(session);
+  const [proposals, events, own] = [await vault.proposals(), await vault.statusEvents(), await readOwnKey(home)];
+  return withJournal(home, async ({ decisions }) => {
+    const mine = (id: Uint8Array) => decisions.find((known) => equalBytes(known.id, id))?.kind;
+    return {
+      accepted,
+      proposals: proposals.map((proposal) => {
+        const decision = mine(proposal.id);
+        return { ...proposal, mine: decision, needsMe: decision === undefined };
+      }),
+      events: events.map((event) => {
+        const signed = event.signatures.some(({ kid }) => equalBytes(kid, own.kid));
+        return { ...event, needsMe: !signed && event.signatures.length < event.threshold };
+      }),
+      expiries: expiriesOf(accepted.trust),
+    };
+  });
+}
+
+export async function review(
+  session: Session,
+  id: Uint8Array,
+): Promise<{ readonly review: Review; readonly accepted: Accepted }> {
+  const now = session.now();
+  const accepted = await acceptPublished(session.home, session.fetch, now);
+  const vault = await openVault(session);
+  return { review: await reviewProposal(id, await vault.proposal(id), accepted, now), accepted };
+}
+
+/** @returns undefined when consent was refused. @throws VerificationError ERR_PROPOSAL_TWICE and all of review */
+export async function sign(
+  session: Session,
+  id: Uint8Array,
+  passphrase: string,
+  consent: Consent<Review>,
+): Promise<Review | undefined> {
+  const { review: looked } = await review(session, id);
+  const { role, version, signed } = looked.proposal;
+  const decision: Decision = { kind: "sign", role, version, id, time: session.now() };
+  return withJournal(session.home, async (journal) => {
+    verifyDecision(journal.decisions, decision);
+    if (!(await consent(looked))) return undefined;
+    const signer = await openSigner(session.home, passphrase);
+    assertVoice(looked, signer);
+    await journal.record(decision);
+    const vault = await openVault(session);
+    await vault.approve(signer, id, await signMetadata(signer, signed));
+    return looked;
+  });
+}
+
+/** A rejection needs no review: it is the answer to what could not be reviewed, too. */
+export async function reject(session: Session, id: Uint8Array, reason: string, passphrase: string): Promise<void> {
+  const { authority } = await readFirstRoot(session.home);
+  const vault = await openVault(session);
+  const { role, version } = await vault.proposal(id);
+  const decision: Decision = { kind: "reject", role, version, id, time: session.now() };
+  await withJournal(session.home, async (journal) => {
+    verifyDecision(journal.decisions, decision);
+    const signer = await openSigner(session.home, passphrase);
+    const rejection = await signRejection(signer, authority, id, reason);
+    await journal.record(decision);
+    await vault.reject(signer, id, rejection);
+  });
+}
+
+export interface ProposedEvent {
+  readonly id: Uint8Array;
+  readonly body: Uint8Array;
+}
+
+/** @returns undefined when consent was refused */
+export async function proposeEvent(
+  session: Session,
+  wish: StatusWish,
+  passphrase: string,
+  consent: Consent<ProposedEvent>,
+): Promise<ProposedEvent | undefined> {
+  const now = session.now();
+  const { trust } = await acceptPublished(session.home, session.fetch, now);
+  const body = createEventBody(wish, trust, new Uint8Array(randomBytes(16)), now);
+  const event = { id: sha256(body), body };
+  if (!(await consent(event))) return undefined;
+  await withSignedEvent(session, event, trust, passphrase, (vault, signer, signature) =>
+    vault.propose(signer, body, signature),
+  );
+  return event;
+}
+
+/** @returns undefined when consent was refused */
+export async function joinEvent(
+  session: Session,
+  id: Uint8Array,
+  passphrase: string,
+  consent: Consent<EventBody>,
+): Promise<EventBody | undefined> {
+  const now = session.now();
+  const { trust } = await acceptPublished(session.home, session.fetch, now);
+  const { body } = await (await openVault(session)).statusEvent(id);
+  const event = reviewEventBody(id, body, trust, now);
+  if (!(await consent(event))) return undefined;
+  await withSignedEvent(session, { id, body }, trust, passphrase, (vault, signer, signature) =>
+    vault.sign(signer, id, signature),
+  );
+  return event;
+}
+
+async function withSignedEvent(
+  session: Session,
+  { id, body }: ProposedEvent,
+  { authority }: TrustedState,
+  passphrase: string,
+  send: (vault: VaultClient, signer: Signer, signature: Uint8Array) => Promise<void>,
+): Promise<void> {
+  await withJournal(session.home, async (journal) => {
+    const signer = await openSigner(session.home, passphrase);
+    await journal.record({ kind: "event", role: "", version: 0, id, time: session.now() });
+    await send(await openVault(session), signer, await signEventBody(signer, authority, body));
+  });
+}
+
+async function openVault({ home, vaultUrl, now }: Session): Promise<VaultClient> {
+  return vaultClient(vaultUrl, (await readFirstRoot(home)).authority, now);
+}
+
+/** One command at a time decides in a home folder: two could each sign another proposal of one version. */
+async function withJournal<T>(home: Home, work: (journal: SignedJournal) => Promise<T>): Promise<T> {
+  const unlock = await lockFolder(home.folder);
+  try {
+    const journal = await openSignedJournal(home.journal);
+    try {
+      return await work(journal);
+    } finally {
+      await journal.close();
+    }
+  } finally {
+    await unlock();
+  }
+}
+
+function assertVoice({ proposal }: Review, signer: Signer): void {
+  const own = keyId(signer.publicKey);
+  if (!proposal.quorums.some((role) => role.keys.some((key) => keyId(key) === own)))
+    throw new VerificationError("ERR_PROPOSAL_POLICY", `your key has no say in ${proposal.role} ${proposal.version}`);
+}
+
+function expiriesOf({ expires, keys }: TrustedState): StatusReport["expiries"] {
+  const roles = Object.entries(expires).map(([what, time]) => ({ what, expires: time }));
+  const entry = ({ purpose, key, until }: KeyEntry) => ({
+    what: `${purpose} key ${formatHex(key.kid).slice(0, 8)}…`,
+    expires: until,
+  });
+  return [...roles, ...keys.map(entry)].sort((a, b) => a.expires - b.expires);
+}

@@ -1,0 +1,175 @@
+/**
+ * Proposed targets and roots, held against the accepted ones: what changes, in words, and what may never change.
+ *
+ * Thresholds do not fall, every quorum stays a majority, and one rotation replaces fewer trustees than could sign
+ * alone. Pure.
+ */
+import {
+  formatHex,
+  type KeyEntry,
+  kidText,
+  type PublicKey,
+  parseUtf8,
+  type Role,
+  type Rules,
+  utf8,
+  VerificationError,
+} from "@viafabric/schemas";
+import { parsePolicy } from "@viafabric/transparency-log";
+import {
+  type Attachments,
+  assertQuorum,
+  delegatedRole,
+  detachTargets,
+  HEAD_PATH,
+  KEYS_PATH,
+  POLICY_PATH,
+  parseSigned,
+  type Root,
+  RULES_PATH,
+  readTargets,
+  STATEMENT_PATH,
+  type TrustedState,
+} from "@viafabric/tuf";
+import { assertLifetime, broken, dayOf } from "./policy.ts";
+
+export interface TrustReview {
+  readonly expires: number;
+  /** One sentence for each difference to the accepted state. */
+  readonly changes: readonly string[];
+  /** Who has to sign. A rotation of root needs the new trustees as well. */
+  readonly quorums: readonly Role[];
+}
+
+/** @throws VerificationError ERR_PROPOSAL_BASE, ERR_PROPOSAL_MISMATCH, ERR_PROPOSAL_POLICY, ERR_DELEGATION; FormatError */
+export function reviewTargets(
+  signed: Uint8Array,
+  attachments: Attachments,
+  accepted: TrustedState,
+  now: number,
+): TrustReview {
+  const targets = parseSigned("targets", signed);
+  if (targets.version <= accepted.targetsVersion)
+    throw base(`targets ${targets.version} after targets ${accepted.targetsVersion}, which was accepted here`);
+  assertLifetime("targets", targets.expires, now);
+  const files = detachTargets(attachments);
+  for (const path of targets.targets.keys())
+    if (!files.has(path))
+      throw new VerificationError("ERR_PROPOSAL_MISMATCH", `${path} did not come with the proposal`);
+  const approvers = delegatedRole(targets, "batches", HEAD_PATH);
+  const other = targets.delegations.filter(({ name }) => name !== "batches" && name !== "revocations");
+  if (other.length > 0) throw broken(`targets would delegate to ${other.map(({ name }) => name).join(", ")}`);
+  const statements = targets.delegations.some(({ name }) => name === "revocations")
+    ? delegatedRole(targets, "revocations", STATEMENT_PATH)
+    : undefined;
+  assertNotWeaker("batches", accepted.approvers, approvers);
+  // The head is not part of this proposal: the accepted one stays in force under the new targets.
+  const content = readTargets(
+    targets,
+    accepted.batches,
+    new Map([...files, [HEAD_PATH, accepted.headBytes]]),
+    accepted.authority,
+  );
+  parsePolicy(utf8(content.policyText));
+  const changes = [
+    ...roleChanges("batches", accepted.approvers, approvers),
+    ...(statements?.threshold === 1 || !statements ? [] : ["revocations: threshold other than 1"]),
+    ...keyChanges(accepted.keys, content.keys),
+    ...ruleChanges(accepted.rules, content.rules),
+    ...(content.policyText === accepted.policyText
+      ? []
+      : ["the log policy changes; it would read:", ...content.policyText.trimEnd().split("\n")]),
+    ...fileChanges(accepted.files, files),
+  ];
+  return { expires: targets.expires, changes, quorums: [accepted.trustees] };
+}
+
+export function reviewRoot(signed: Uint8Array, accepted: TrustedState, now: number): TrustReview {
+  const root = parseSigned("root", signed);
+  if (root.version !== accepted.rootVersion + 1)
+    throw base(`root ${root.version} does not follow root ${accepted.rootVersion}, which was accepted here`);
+  assertLifetime("root", root.expires, now);
+  const changes: string[] = [];
+  for (const name of ["root", "targets"] as const) {
+    assertQuorum(root.roles[name]);
+    assertNotWeaker(name, accepted.root.roles[name], root.roles[name]);
+    assertGradual(name, accepted.root.roles[name], root.roles[name]);
+    changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
+  }
+  assertApart(root);
+  for (const name of ["snapshot", "timestamp"] as const)
+    changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
+  return { expires: root.expires, changes, quorums: [accepted.root.roles.root, root.roles.root] };
+}
+
+function assertNotWeaker(name: string, old: Role, next: Role): void {
+  assertQuorum(next);
+  if (next.threshold < old.threshold)
+    throw broken(`the threshold of ${name} would fall from ${old.threshold} to ${next.threshold}`);
+}
+
+/** k old trustees sign a rotation; if they could replace k, they could hand the authority over in one step. */
+function assertGradual(name: string, old: Role, next: Role): void {
+  const added = missing(next.keys, old.keys).length;
+  if (added >= old.threshold)
+    throw broken(`${name} would get ${added} new keys at once; at most ${old.threshold - 1} may change`);
+}
+
+/** Each key has one purpose. */
+function assertApart({ roles }: Root): void {
+  const people = new Set([...roles.root.keys, ...roles.targets.keys].map(kidText));
+  for (const name of ["snapshot", "timestamp"] as const)
+    for (const key of roles[name].keys)
+      if (people.has(kidText(key))) throw broken(`a trustee's key would also sign ${name}`);
+}
+
+function roleChanges(name: string, old: Role, next: Role): readonly string[] {
+  return [
+    ...(old.threshold === next.threshold ? [] : [`${name}: threshold ${old.threshold} becomes ${next.threshold}`]),
+    ...missing(next.keys, old.keys).map((key) => `${name}: new key ${formatHex(key.kid)}`),
+    ...missing(old.keys, next.keys).map((key) => `${name}: key ${formatHex(key.kid)} goes`),
+  ];
+}
+
+function keyChanges(old: readonly KeyEntry[], next: readonly KeyEntry[]): readonly string[] {
+  const line = (entry: KeyEntry) =>
+    `${entry.purpose} key ${formatHex(entry.key.kid)} (${entry.class}), ${dayOf(entry.from)} to ${dayOf(entry.until)}`;
+  const [before, after] = [new Set(old.map(line)), new Set(next.map(line))];
+  return [
+    ...[...after].filter((entry) => !before.has(entry)).map((entry) => `new: ${entry}`),
+    ...[...before].filter((entry) => !after.has(entry)).map((entry) => `goes: ${entry}`),
+  ];
+}
+
+function ruleChanges(old: Rules, next: Rules): readonly string[] {
+  const lines = (rules: Rules): readonly string[] => [
+    ...Object.entries(rules.thresholds).map(([name, count]) => `${name} takes ${count}`),
+    ...[...rules.ages].map(([profile, { soft, hard }]) => `profile ${profile}: status ages ${soft} s and ${hard} s`),
+    ...[...rules.classes].map(([purpose, minimum]) => `${purpose} keys are at least ${minimum}`),
+  ];
+  const [before, after] = [lines(old), lines(next)];
+  return [
+    ...after.filter((line) => !before.includes(line)).map((line) => `new rule: ${line}`),
+    ...before.filter((line) => !after.includes(line)).map((line) => `rule goes: ${line}`),
+  ];
+}
+
+function fileChanges(old: ReadonlyMap<string, Uint8Array>, next: ReadonlyMap<string, Uint8Array>): readonly string[] {
+  const own = new Set([KEYS_PATH, RULES_PATH, POLICY_PATH, HEAD_PATH, STATEMENT_PATH]);
+  const paths = new Set([...old.keys(), ...next.keys()].filter((path) => !own.has(path)));
+  return [...paths].sort().flatMap((path) => {
+    const [before, after] = [old.get(path), next.get(path)];
+    if (!after) return [`${path} goes`];
+    if (!before) return [`new file ${path}`];
+    return parseUtf8(before) === parseUtf8(after) ? [] : [`${path} changes`];
+  });
+}
+
+function missing(from: readonly PublicKey[], among: readonly PublicKey[]): readonly PublicKey[] {
+  const known = new Set(among.map(kidText));
+  return from.filter((key) => !known.has(kidText(key)));
+}
+
+function base(reason: string): VerificationError {
+  return new VerificationError("ERR_PROPOSAL_BASE", reason);
+}

@@ -1,0 +1,250 @@
+/** How reviews look: first what must be compared by voice, then who gets what, then what changes. */
+import type { Output } from "@viafabric/platform";
+import { type EventBody, formatHex, formatWords, quote } from "@viafabric/schemas";
+import type { StatusReport } from "./commands.ts";
+import type { GenesisReview } from "./genesis.ts";
+import { dayOf } from "./policy.ts";
+import type { Review } from "./review.ts";
+import type { ReviewedBatch } from "./review-batches.ts";
+import { formatRanges } from "./status-event.ts";
+
+const WORDS_PER_LINE = 6;
+/** More holders than this are counted, not listed; `--json` lists all. */
+const SUBJECTS_SHOWN_MAX = 5;
+const DAY = 86_400;
+/** Remaining life at which a line turns yellow, then red. */
+const SOON_SECONDS = 30 * DAY;
+const NOW_SECONDS = 7 * DAY;
+
+/** The 24 words, numbered, in four lines: made to be read aloud. */
+export function showWords(out: Output, words: string): void {
+  const list = words.split(" ");
+  for (let at = 0; at < list.length; at += WORDS_PER_LINE) {
+    const line = list
+      .slice(at, at + WORDS_PER_LINE)
+      .map((word, i) => `${String(at + i + 1).padStart(2)} ${word.padEnd(9)}`);
+    out.line(`  ${out.style("bold", line.join(" ").trimEnd())}`);
+  }
+}
+
+export function genesisJson(review: GenesisReview): unknown {
+  return {
+    authority: formatHex(review.authority),
+    words: review.words,
+    threshold: review.authorityCard.threshold,
+    cards: review.cards.map(({ name, role, key }) => ({ name, role, kid: formatHex(key.kid) })),
+    expires: review.expires,
+  };
+}
+
+export function showGenesis(out: Output, review: GenesisReview): void {
+  const { cards, keys, rules, authorityCard, expires } = review;
+  out.line("You are about to found this authority. Compare these words by voice with every other trustee:");
+  out.line();
+  showWords(out, review.words);
+  out.line();
+  const trustees = cards.filter(({ role }) => role === "trustee");
+  out.line(`${authorityCard.threshold} of ${trustees.length} trustees decide.`);
+  out.table(
+    ["role", "name", "key"],
+    cards.map(({ role, name, key }) => [role, name, formatHex(key.kid)]),
+  );
+  out.line();
+  out.table(
+    ["service key", "class", "valid until", "key"],
+    keys
+      .filter(({ purpose }) => purpose !== "station" && purpose !== "release")
+      .map((e) => [e.purpose, e.class, dayOf(e.until), formatHex(e.key.kid)]),
+  );
+  const { suspend, revokeKit, revoke, reinstate } = rules.thresholds;
+  out.line();
+  out.line(
+    `Trustees needed to suspend: ${suspend}, revoke a kit: ${revokeKit}, revoke more: ${revoke}, reinstate: ${reinstate}.`,
+  );
+  out.line(
+    `root until ${dayOf(expires.root)}, targets until ${dayOf(expires.targets)}, batches until ${dayOf(expires.batches)}.`,
+  );
+  out.line("Log policy:");
+  for (const line of review.policyText.trimEnd().split("\n")) out.line(`  ${quote(line).slice(1, -1)}`);
+}
+
+export function reviewJson(review: Review): unknown {
+  const { proposal, batches } = review;
+  return {
+    id: formatHex(proposal.id),
+    words: review.words,
+    role: proposal.role,
+    version: proposal.version,
+    approvals: review.approvals,
+    threshold: proposal.quorums[0]!.threshold,
+    proposalExpires: proposal.expires,
+    expires: review.expires,
+    changes: review.changes,
+    ...(batches && {
+      head: {
+        size: batches.head.size,
+        next: batches.head.next,
+        log: batches.head.log.size,
+        epoch: batches.head.floor.epoch,
+      },
+      batches: batches.batches.map(({ manifest, subjects }) => ({
+        seq: manifest.seq,
+        first: manifest.first,
+        count: manifest.count,
+        profile: manifest.profile,
+        creditClass: manifest.creditClass,
+        quota: manifest.quota,
+        unit: manifest.unit,
+        iss: manifest.iss,
+        nbf: manifest.nbf,
+        claimBy: manifest.claimBy,
+        exp: manifest.exp,
+        claim: manifest.claim,
+        layout: manifest.layout,
+        tagClass: manifest.tagClass,
+        offline: manifest.offline,
+        stations: manifest.stations.map(({ kid, first, count }) => ({ kid: formatHex(kid), first, count })),
+        releaseKeys: manifest.releaseKeys.map(formatHex),
+        statusUri: manifest.statusUri,
+        subjects,
+      })),
+    }),
+  };
+}
+
+export function showReview(out: Output, review: Review): void {
+  const { proposal, batches } = review;
+  const { threshold } = proposal.quorums[0]!;
+  out.line(
+    `${proposal.role} ${proposal.version}, ${review.approvals} of ${threshold} approvals, open until ${dayOf(proposal.expires)}`,
+  );
+  out.line();
+  showWords(out, review.words);
+  out.line();
+  for (const batch of batches?.batches ?? []) showBatch(out, batch);
+  if (batches?.batches.length === 0) out.line("No new batch: the accepted ones, signed for another while.");
+  for (const change of review.changes) out.line(`  ${quote(change).slice(1, -1)}`);
+  if (!batches && review.changes.length === 0) out.line("Nothing changes but the date.");
+  out.line(`Signed, it is good until ${dayOf(review.expires)}.`);
+  out.line(out.style("green", "Everything was computed again here and agrees with what this tool accepted before."));
+}
+
+function showBatch(out: Output, { manifest: m, subjects }: ReviewedBatch): void {
+  const text = (value: string) => quote(value).slice(1, -1);
+  out.line(`Batch ${m.seq}: ${m.count} tokens, indices ${formatRanges([m])}`);
+  out.table(
+    ["", ""],
+    [
+      ["profile", text(m.profile)],
+      ["credit", `${m.quota} ${text(m.unit)} of ${text(m.creditClass)}`],
+      ["valid", `${dayOf(m.nbf)} to ${dayOf(m.exp)}, to be claimed by ${dayOf(m.claimBy)}`],
+      ["claim", `${text(m.claim)}, offline ${text(m.offline)}`],
+      ["tag", `${text(m.layout)} on ${text(m.tagClass)}`],
+      ["issuer", text(m.iss)],
+      ["status", text(m.statusUri)],
+      ...m.stations.map((s) => ["written by", `${formatHex(s.kid)} (${formatRanges([s])})`]),
+      ...m.releaseKeys.map((kid) => ["released by", formatHex(kid)]),
+      ["holders", String(subjects.length)],
+      ...subjects.slice(0, SUBJECTS_SHOWN_MAX).map((subject) => ["", text(subject)]),
+      ...(subjects.length > SUBJECTS_SHOWN_MAX
+        ? [["", `and ${subjects.length - SUBJECTS_SHOWN_MAX} more (--json lists them)`]]
+        : []),
+    ],
+  );
+  out.line();
+}
+
+export function statusJson(report: StatusReport): unknown {
+  const { trust, before } = report.accepted;
+  return {
+    authority: formatHex(trust.authority),
+    accepted: {
+      root: trust.rootVersion,
+      targets: trust.targetsVersion,
+      batches: trust.batchesVersion,
+      size: trust.head.size,
+    },
+    newBatches: trust.head.size - (before?.head.size ?? 0),
+    proposals: report.proposals.map((p) => ({
+      id: formatHex(p.id),
+      words: formatWords(p.id),
+      role: p.role,
+      version: p.version,
+      expires: p.expires,
+      mine: p.mine,
+      needsMe: p.needsMe,
+    })),
+    events: report.events.map((e) => ({
+      id: formatHex(e.id),
+      signatures: e.signatures.length,
+      threshold: e.threshold,
+      needsMe: e.needsMe,
+    })),
+    expiries: report.expiries,
+  };
+}
+
+export function showStatus(out: Output, report: StatusReport, now: number): void {
+  const { trust, before } = report.accepted;
+  out.line(`Authority ${formatHex(trust.authority)}`);
+  out.line(
+    `Accepted: root ${trust.rootVersion}, targets ${trust.targetsVersion}, batches ${trust.batchesVersion}; ${trust.head.size} batches, log of ${report.accepted.log.size}`,
+  );
+  const fresh = trust.head.size - (before?.head.size ?? 0);
+  if (fresh > 0) out.line(`${fresh} batches were approved and published since this tool last looked.`);
+  out.line();
+  if (report.proposals.length === 0) out.line("No open proposals.");
+  for (const p of report.proposals) {
+    const state = p.needsMe
+      ? out.style("yellow", "needs you")
+      : p.mine === "sign"
+        ? "signed by you"
+        : "rejected by you";
+    out.line(`${p.role} ${p.version}  ${state}  open until ${dayOf(p.expires)}`);
+    out.line(`  ${formatHex(p.id)}`);
+  }
+  if (report.events.length === 0) out.line("No open status events.");
+  for (const e of report.events) {
+    const state = e.needsMe ? out.style("yellow", "needs you") : "does not need you";
+    out.line(`status event  ${state}  ${e.signatures.length} of ${e.threshold}`);
+    out.line(`  ${formatHex(e.id)}`);
+  }
+  out.line();
+  const left = (expires: number) => {
+    const text = `${Math.floor((expires - now) / DAY)} days`;
+    return expires - now < NOW_SECONDS
+      ? out.style("red", text)
+      : expires - now < SOON_SECONDS
+        ? out.style("yellow", text)
+        : text;
+  };
+  out.table(
+    ["expires", "what", "left"],
+    report.expiries.map((e) => [dayOf(e.expires), e.what, left(e.expires)]),
+  );
+}
+
+export function eventJson(id: Uint8Array, body: EventBody): unknown {
+  return {
+    id: formatHex(id),
+    words: formatWords(id),
+    action: body.action,
+    ranges: body.ranges,
+    reason: body.reason,
+    notAfter: body.notAfter,
+    undoes: body.undoes,
+  };
+}
+
+export function showEvent(out: Output, id: Uint8Array, body: EventBody): void {
+  const count = body.ranges.reduce((sum, range) => sum + range.count, 0);
+  out.line(
+    out.style("bold", `${body.action} ${count} ${count === 1 ? "token" : "tokens"}: ${formatRanges(body.ranges)}`),
+  );
+  out.line(`reason: ${quote(body.reason)}`);
+  if (body.undoes.length > 0) out.line(`undoes the log entries ${body.undoes.join(", ")}`);
+  out.line(`to be logged by ${dayOf(body.notAfter)}`);
+  out.line();
+  showWords(out, formatWords(id));
+  out.line(`  ${formatHex(id)}`);
+}

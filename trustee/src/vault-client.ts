@@ -1,0 +1,245 @@
+/**
+ * Talking to a vault: signed requests with a deadline and a size, and answers that nobody believes.
+ *
+ * What comes back is parsed into bytes and numbers here and checked by `review`. Published files are read apart from
+ * this, through the log's own fetcher, so that they may come from any mirror.
+ */
+
+import { randomBytes } from "node:crypto";
+import {
+  type DetachedSignature,
+  FormatError,
+  formatBase64,
+  formatHex,
+  OperationError,
+  parseBase64,
+  parseHex,
+  quote,
+  REQUEST_NONCE_BYTES,
+  type Signer,
+  signRequest,
+  utf8,
+} from "@viafabric/schemas";
+import { type Attachments, type ProposalRole, parseJson, type Rejection, type TufSignature } from "@viafabric/tuf";
+
+/** A link over a satellite answers within this, or not today. */
+const TIMEOUT_MS = 10_000;
+/** 100,000 payloads in base64 are some 40 MB. */
+const RESPONSE_BYTES_MAX = 64 * 1024 * 1024;
+const LIST_MAX = 10_000;
+
+/** As the vault tells it; unverified. */
+export interface OpenProposal {
+  readonly id: Uint8Array;
+  readonly role: ProposalRole;
+  readonly version: number;
+  readonly state: string;
+  readonly created: number;
+  readonly expires: number;
+  readonly threshold: number;
+}
+
+export interface ProposalDetail extends OpenProposal {
+  readonly signed: Uint8Array;
+  readonly approvals: readonly TufSignature[];
+  readonly rejections: readonly Rejection[];
+  readonly attachments: Attachments;
+}
+
+export interface OpenStatusEvent {
+  readonly id: Uint8Array;
+  readonly state: string;
+  readonly threshold: number;
+  readonly body: Uint8Array;
+  readonly signatures: readonly DetachedSignature[];
+}
+
+export interface VaultClient {
+  proposals(): Promise<readonly OpenProposal[]>;
+  proposal(id: Uint8Array): Promise<ProposalDetail>;
+  statusEvents(): Promise<readonly OpenStatusEvent[]>;
+  statusEvent(id: Uint8Array): Promise<OpenStatusEvent>;
+  approve(signer: Signer, id: Uint8Array, approval: TufSignature): Promise<void>;
+  reject(signer: Signer, id: Uint8Array, rejection: Rejection): Promise<void>;
+  propose(signer: Signer, body: Uint8Array, signature: Uint8Array): Promise<void>;
+  sign(signer: Signer, id: Uint8Array, signature: Uint8Array): Promise<void>;
+}
+
+/** @param url of the vault, e.g. https://vault.example.org. @param now unix seconds, when asked */
+export function vaultClient(url: string, authority: Uint8Array, now: () => number): VaultClient {
+  const base = baseOf(url);
+  const get = (path: string) => ask(new URL(path, base), { method: "GET" });
+  const post = async (signer: Signer, path: string, value: unknown): Promise<void> => {
+    const target = new URL(path, base);
+    const body = utf8(JSON.stringify(value));
+    const nonce = new Uint8Array(randomBytes(REQUEST_NONCE_BYTES));
+    const request = { method: "POST", path: target.pathname + target.search, body, time: now(), nonce };
+    const headers = await signRequest(signer, authority, request);
+    await ask(target, {
+      method: "POST",
+      body: Buffer.from(body),
+      headers: { ...headers, "content-type": "application/json" },
+    });
+  };
+  return {
+    proposals: async () => listOf(await get("events?state=open"), "events").map(asProposal),
+    proposal: async (id) => asDetail(await get(`events/${formatHex(id)}`)),
+    statusEvents: async () => listOf(await get("status-events?state=open"), "events").map(asStatusEvent),
+    statusEvent: async (id) => asStatusEvent(await get(`status-events/${formatHex(id)}`)),
+    approve: (signer, id, { keyid, sig }) =>
+      post(signer, `events/${formatHex(id)}/approvals`, { keyid, signature: formatHex(sig) }),
+    reject: (signer, id, { keyid, reason, signature }) =>
+      post(signer, `events/${formatHex(id)}/rejections`, { keyid, reason, signature: formatHex(signature) }),
+    propose: (signer, body, signature) =>
+      post(signer, "status-events", { body: formatBase64(body), signature: formatBase64(signature) }),
+    sign: (signer, id, signature) =>
+      post(signer, `status-events/${formatHex(id)}/signatures`, { signature: formatBase64(signature) }),
+  };
+}
+
+/** Where a vault serves its published tree. */
+export function publicUrl(url: string): string {
+  return new URL("public/", baseOf(url)).toString();
+}
+
+function baseOf(url: string): URL {
+  const base = URL.canParse(url) ? new URL(url.endsWith("/") ? url : `${url}/`) : undefined;
+  if (base?.protocol !== "http:" && base?.protocol !== "https:")
+    throw new OperationError("ERR_USAGE", `not an http or https address: ${quote(url)}`);
+  return base;
+}
+
+async function ask(url: URL, request: RequestInit): Promise<unknown> {
+  let response: Response;
+  let bytes: Uint8Array;
+  try {
+    response = await fetch(url, { ...request, signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
+    bytes = await readBounded(url, response);
+  } catch (cause) {
+    if (cause instanceof OperationError) throw cause;
+    const reason = cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : "";
+    throw new OperationError("ERR_VAULT", `could not reach ${url}: ${reason}`, { cause, retryable: true });
+  }
+  if (!response.ok)
+    throw new OperationError("ERR_VAULT", `${url.pathname} answered ${response.status}: ${problemOf(bytes)}`);
+  return parseJson(bytes);
+}
+
+async function readBounded(url: URL, response: Response): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of response.body ?? []) {
+    length += part.length;
+    if (length > RESPONSE_BYTES_MAX)
+      throw new OperationError("ERR_VAULT", `${url.pathname} answered more than ${RESPONSE_BYTES_MAX} bytes`);
+    parts.push(part);
+  }
+  return new Uint8Array(Buffer.concat(parts, length));
+}
+
+/** RFC 9457 problem details, as far as they can be read. */
+function problemOf(bytes: Uint8Array): string {
+  const text = Buffer.from(bytes).toString("utf8").slice(0, 2000);
+  try {
+    const { code, detail } = JSON.parse(text) as { code?: unknown; detail?: unknown };
+    return `${quote(String(code))} ${quote(String(detail))}`;
+  } catch {
+    return quote(text);
+  }
+}
+
+const ROLES: readonly ProposalRole[] = ["root", "targets", "batches"];
+
+function asProposal(value: unknown): OpenProposal {
+  const fields = new Answer(value);
+  const role = ROLES.find((known) => known === fields.text("role"));
+  if (!role) throw wrong(`a proposal for ${quote(fields.text("role"))}`);
+  return {
+    id: parseHex(fields.text("id"), 32),
+    role,
+    version: fields.integer("version"),
+    state: fields.text("state"),
+    created: fields.integer("created"),
+    expires: fields.integer("expires"),
+    threshold: fields.integer("threshold"),
+  };
+}
+
+function asDetail(value: unknown): ProposalDetail {
+  const fields = new Answer(value);
+  const attachments = Object.entries(fields.object("attachments")).map(([name, text]) => {
+    return [name, parseBase64(String(text))] as const;
+  });
+  return {
+    ...asProposal(value),
+    signed: parseBase64(fields.text("signed")),
+    approvals: fields.list("approvals").map((item) => {
+      const approval = new Answer(item);
+      return { keyid: approval.text("keyid"), sig: parseHex(approval.text("signature")) };
+    }),
+    rejections: fields.list("rejections").map((item) => {
+      const rejection = new Answer(item);
+      const signature = parseHex(rejection.text("signature"));
+      return { keyid: rejection.text("keyid"), reason: rejection.text("reason"), signature };
+    }),
+    attachments: new Map(attachments),
+  };
+}
+
+function asStatusEvent(value: unknown): OpenStatusEvent {
+  const fields = new Answer(value);
+  return {
+    id: parseHex(fields.text("id"), 32),
+    state: fields.text("state"),
+    threshold: fields.integer("threshold"),
+    body: parseBase64(fields.text("body")),
+    signatures: fields.list("signatures").map((item) => {
+      const signature = new Answer(item);
+      return { kid: parseHex(signature.text("kid"), 32), signature: parseBase64(signature.text("signature"), 64) };
+    }),
+  };
+}
+
+function listOf(value: unknown, key: string): readonly unknown[] {
+  return new Answer(value).list(key);
+}
+
+/** An object out of an answer. Members we do not use may come and go; those we use must be what they are. */
+class Answer {
+  readonly #object: Readonly<Record<string, unknown>>;
+
+  constructor(value: unknown) {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("no object where one belongs");
+    this.#object = value as Record<string, unknown>;
+  }
+
+  text(key: string): string {
+    const value = this.#own(key);
+    if (typeof value !== "string") throw wrong(`${key} is no text`);
+    return value;
+  }
+
+  integer(key: string): number {
+    const value = this.#own(key);
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw wrong(`${key} is no integer`);
+    return value;
+  }
+
+  list(key: string): readonly unknown[] {
+    const value = this.#own(key);
+    if (!Array.isArray(value) || value.length > LIST_MAX) throw wrong(`${key} is no list`);
+    return value;
+  }
+
+  object(key: string): Readonly<Record<string, unknown>> {
+    return new Answer(this.#own(key)).#object;
+  }
+
+  #own(key: string): unknown {
+    return Object.hasOwn(this.#object, key) ? this.#object[key] : undefined;
+  }
+}
+
+function wrong(reason: string): FormatError {
+  return new FormatError("ERR_JSON", `not what a vault answers: ${reason}`);
+}
