@@ -6,7 +6,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { CodedError, formatHex, isValidSignature, OperationError, utf8 } from "@viafabric/schemas";
 import { ckrError, hsmError } from "./ckr.ts";
-import { type Hsm, type HsmOptions, initSoftHsmToken, openHsm, type SoftHsmToken } from "./index.ts";
+import { generateKeys, type Hsm, type HsmOptions, initSoftHsmToken, openHsm, type SoftHsmToken } from "./index.ts";
 import { parsePoint, withLowS } from "./keys.ts";
 import { CK, findToken, openModule } from "./pkcs11.ts";
 
@@ -18,6 +18,7 @@ const ID = utf8("issuer-1");
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "hsm-"));
   token = await initSoftHsmToken({ folder: path.join(folder, "hsm"), label: "vault" });
+  process.env.SOFTHSM2_CONF = token.confFile;
   hsm = await openHsm(token);
 });
 
@@ -75,7 +76,7 @@ for (const algorithm of ["ed25519", "p256"] as const) {
 
 test("a private key can be neither read nor made readable", async () => {
   await hsm.generateKey(ID, "issuer", "ed25519");
-  const module = await openModule({ path: token.module, confFile: token.confFile });
+  const module = await openModule(token.module);
   const { library } = module;
   const { slot } = findToken(module, token);
   const session = library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION | CK.CKF_RW_SESSION);
@@ -129,7 +130,7 @@ test("a public object exchanged beside a private key is found out by a test sign
   const id = utf8("exchanged");
   await hsm.generateKey(id, "exchanged", "ed25519");
   const decoy = await hsm.generateKey(utf8("decoy"), "decoy", "ed25519");
-  const module = await openModule({ path: token.module, confFile: token.confFile });
+  const module = await openModule(token.module);
   const { library } = module;
   const session = library.C_OpenSession(findToken(module, token).slot, CK.CKF_SERIAL_SESSION | CK.CKF_RW_SESSION);
   try {
@@ -159,7 +160,7 @@ test("a token whose login is lost says so, and signs again once opened anew", as
   const id = utf8("survivor");
   const key = await hsm.generateKey(id, "survivor", "ed25519");
   const signer = await hsm.signer(id, key);
-  const module = await openModule({ path: token.module, confFile: token.confFile });
+  const module = await openModule(token.module);
   try {
     // The login goes with the last session.
     module.library.C_CloseAllSessions(findToken(module, token).slot);
@@ -194,8 +195,16 @@ test("openHsm says what is wrong: module, token, PIN", async () => {
   hsm = await openHsm(token);
 });
 
-test("one process does not use one module with two configurations at once", async () => {
-  await assert.rejects(openHsm({ ...token, confFile: "/elsewhere.conf" }), refused("ERR_HSM_MODULE"));
+test("keys can be made by a process of their own", async () => {
+  const wanted = [
+    { id: utf8("made-1"), label: "first", algorithm: "ed25519" },
+    { id: utf8("made-2"), label: "second", algorithm: "p256" },
+  ] as const;
+  const keys = await generateKeys(token, wanted);
+  for (const [i, { id }] of wanted.entries())
+    assert.deepEqual((await hsm.signer(id, keys[i])).publicKey.kid, keys[i]!.kid);
+  await assert.rejects(generateKeys(token, wanted), refused("ERR_HSM_KEY"));
+  await assert.rejects(generateKeys({ ...token, pinFile: "/nowhere" }, wanted), refused("ERR_HSM_PIN"));
 });
 
 test("return values become codes, and a PIN error is never retryable", () => {

@@ -13,14 +13,19 @@ import { attempt, CK, findToken, login, openModule, type TokenName } from "./pkc
 
 export { KEY_ID_BYTES_MAX, KEY_LABEL_LENGTH_MAX } from "./keys.ts";
 export type { TokenName } from "./pkcs11.ts";
-export { findSoftHsm, initSoftHsmToken, type SoftHsmToken } from "./softhsm.ts";
+export { generateKeys, initSoftHsmToken, type KeyRequest } from "./setup.ts";
+export { findSoftHsm, type SoftHsmRequest, type SoftHsmToken } from "./softhsm.ts";
 
 export interface HsmOptions extends TokenName {
   /** Path of the PKCS#11 module. */
   readonly module: string;
   /** Readable by its owner only. */
   readonly pinFile: string;
-  /** SoftHSM's configuration; the process's SOFTHSM2_CONF is set to it before the module is initialised. */
+}
+
+/** A token as configurations name it. */
+export interface TokenReference extends HsmOptions {
+  /** SoftHSM's configuration: SOFTHSM2_CONF of the process that opens the token. Other modules need none. */
   readonly confFile?: string;
 }
 
@@ -35,10 +40,13 @@ export interface Hsm {
   close(): Promise<void>;
 }
 
-/** @throws OperationError ERR_HSM_MODULE, ERR_HSM_TOKEN, ERR_HSM_PIN, ERR_HSM_DEVICE */
+/**
+ * Opens a token in this process. For SoftHSM the environment must name its configuration in SOFTHSM2_CONF; a program's
+ * main file sees to that.
+ * @throws OperationError ERR_HSM_MODULE, ERR_HSM_TOKEN, ERR_HSM_PIN, ERR_HSM_DEVICE
+ */
 export async function openHsm(options: HsmOptions): Promise<Hsm> {
-  const { confFile } = options;
-  const module = await openModule({ path: options.module, ...(confFile === undefined ? {} : { confFile }) });
+  const module = await openModule(options.module);
   const { library } = module;
   const sessions = new Set<Session>();
   const pool: SessionPool = {

@@ -53,13 +53,6 @@ export const CK = {
   CKU_USER: 1,
 } as const;
 
-export interface ModuleOptions {
-  /** Path of the PKCS#11 library. */
-  readonly path: string;
-  /** SoftHSM's configuration file. Other modules have their own ways and need none. */
-  readonly confFile?: string;
-}
-
 export interface Module {
   readonly path: string;
   readonly library: PKCS11;
@@ -69,26 +62,21 @@ export interface Module {
 
 interface LoadedModule {
   readonly library: PKCS11;
-  confFile: string | undefined;
   users: number;
 }
 
 // A module is one per process, whoever opens it: its sessions and its login are shared by everybody in here.
 const loadedModules = new Map<string, LoadedModule>();
 
-/** Loads and initialises a module. @throws OperationError ERR_HSM_MODULE */
-export async function openModule({ path, confFile }: ModuleOptions): Promise<Module> {
-  const loaded = loadedModules.get(path) ?? { library: await loadLibrary(path), confFile, users: 0 };
+/**
+ * Loads and initialises a module. SoftHSM reads SOFTHSM2_CONF from the environment here. Without it, it would silently
+ * show the machine's own tokens, which is why a token is chosen by its serial or label and never by its place.
+ * @throws OperationError ERR_HSM_MODULE
+ */
+export async function openModule(path: string): Promise<Module> {
+  const loaded = loadedModules.get(path) ?? { library: await loadLibrary(path), users: 0 };
   loadedModules.set(path, loaded);
-  if (loaded.users === 0) {
-    // SoftHSM reads its environment at C_Initialize. Without the variable it would silently show the machine's own
-    // tokens, which is why a token is chosen by its serial or label and never by its place.
-    if (confFile !== undefined) process.env.SOFTHSM2_CONF = confFile;
-    loaded.confFile = confFile;
-    attempt(`initialise ${path}`, () => loaded.library.C_Initialize());
-  } else if (loaded.confFile !== confFile) {
-    throw new OperationError("ERR_HSM_MODULE", `${path} is in use with another configuration in this process`);
-  }
+  if (loaded.users === 0) attempt(`initialise ${path}`, () => loaded.library.C_Initialize());
   loaded.users++;
   let held = true;
   return {

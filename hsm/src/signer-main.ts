@@ -19,6 +19,8 @@ async function main(configFile: string | undefined, attached: boolean): Promise<
   const config = await readSignerConfig(configFile);
   const unlock = await lockFolder(path.dirname(path.resolve(configFile)), "signer.lock");
   try {
+    // SoftHSM reads it when it is initialised, so it is set before.
+    if (config.hsm.confFile !== undefined) process.env.SOFTHSM2_CONF = config.hsm.confFile;
     const hsm = await openHsm(config.hsm);
     try {
       const clock = () => Math.floor(Date.now() / 1000);

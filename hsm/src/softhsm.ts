@@ -44,26 +44,32 @@ export async function findSoftHsm(): Promise<string> {
   throw new OperationError("ERR_HSM_MODULE", "SoftHSM2 is not installed: apt-get install softhsm2");
 }
 
-/**
- * Makes a token with random PINs in `folder`, which nobody else may enter.
- * @param module path of the library, when it is not in one of the usual places
- * @throws OperationError ERR_HSM_TOKEN when the folder has a token already
- */
-export async function initSoftHsmToken(options: {
+export interface SoftHsmRequest {
+  /** Nobody else may enter it. */
   readonly folder: string;
   readonly label: string;
+  /** Path of the library, when it is not in one of the usual places. */
   readonly module?: string;
-}): Promise<SoftHsmToken> {
-  const { folder, label } = options;
+}
+
+/** Where `folder` has its configuration: what SOFTHSM2_CONF must name. */
+export function confFileIn(folder: string): string {
+  return path.join(path.resolve(folder), "softhsm2.conf");
+}
+
+/** In a process whose SOFTHSM2_CONF is `confFileIn(folder)`: see `initSoftHsmToken` in setup.ts. */
+export async function makeSoftHsmToken(request: SoftHsmRequest): Promise<SoftHsmToken> {
+  const { label } = request;
+  const folder = path.resolve(request.folder);
   if (!/^[\x21-\x7e](?:[\x20-\x7e]{0,30}[\x21-\x7e])?$/.test(label))
     throw new RangeError(`a token label is 1 to ${LABEL_BYTES} printable ASCII characters: ${JSON.stringify(label)}`);
-  const library = options.module ?? (await findSoftHsm());
-  const confFile = path.join(folder, "softhsm2.conf");
+  const library = request.module ?? (await findSoftHsm());
+  const confFile = confFileIn(folder);
   const pinFile = path.join(folder, "pin");
   if (await readFileIfPresent(confFile, CONF_BYTES_MAX))
     throw new OperationError("ERR_HSM_TOKEN", `${folder} has a token already`);
 
-  const tokens = path.resolve(folder, "tokens");
+  const tokens = path.join(folder, "tokens");
   await ensureFolder(tokens, PRIVATE_FOLDER);
   const pin = randomPin();
   const securityOfficerPin = randomPin();
@@ -72,14 +78,14 @@ export async function initSoftHsmToken(options: {
   const conf = `directories.tokendir = ${tokens}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n`;
   await writeFileDurable(confFile, utf8(conf), PRIVATE_FILE);
 
-  const module = await openModule({ path: library, confFile });
+  const module = await openModule(library);
   try {
     initialise(module, label, pin, securityOfficerPin);
   } finally {
     module.release();
   }
   // Slot ids change when the module starts again after C_InitToken: read the serial from a fresh start.
-  const again = await openModule({ path: library, confFile });
+  const again = await openModule(library);
   try {
     const { serial } = findToken(again, { tokenLabel: label });
     return { module: library, confFile, pinFile, tokenLabel: label, tokenSerial: serial };

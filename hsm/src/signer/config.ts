@@ -20,7 +20,7 @@ import {
   parseUtf8,
   utf8,
 } from "@viafabric/schemas";
-import type { HsmOptions } from "../index.ts";
+import type { TokenReference } from "../index.ts";
 
 export const SIGNER_KEYS = ["issuer", "log", "status", "snapshot", "timestamp", "revocations"] as const;
 /** What each key is for; no key has two purposes. */
@@ -33,7 +33,7 @@ export interface PinnedKey {
 }
 
 export interface SignerConfig {
-  readonly hsm: HsmOptions;
+  readonly hsm: TokenReference;
   /** File of root v1. */
   readonly root: string;
   /** Folder of what is published. */

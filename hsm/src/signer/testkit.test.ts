@@ -53,7 +53,7 @@ import {
   RULES_PATH,
   signMetadata,
 } from "@viafabric/tuf";
-import { initSoftHsmToken, openHsm } from "../index.ts";
+import { generateKeys, initSoftHsmToken } from "../index.ts";
 import {
   formatSignerConfig,
   SIGNER_KEYS,
@@ -130,12 +130,10 @@ export class TestAuthority {
   static async create(): Promise<TestAuthority> {
     const folder = await mkdtemp(path.join(tmpdir(), "signer-"));
     const token = await initSoftHsmToken({ folder: path.join(folder, "hsm"), label: "test" });
-    const hsm = await openHsm(token);
-    const keys = {} as Record<SignerKey, SignerConfig["keys"][SignerKey]>;
-    for (const name of SIGNER_KEYS) {
-      keys[name] = { id: utf8(name), publicKey: await hsm.generateKey(utf8(name), name, "ed25519") };
-    }
-    await hsm.close();
+    const wanted = SIGNER_KEYS.map((name) => ({ id: utf8(name), label: name, algorithm: "ed25519" as const }));
+    const publicKeys = await generateKeys(token, wanted);
+    const pinned = SIGNER_KEYS.map((name, i) => [name, { id: utf8(name), publicKey: publicKeys[i]! }] as const);
+    const keys = Object.fromEntries(pinned) as SignerConfig["keys"];
     const home = path.join(folder, "signer");
     await mkdir(home, { mode: 0o700 });
     await mkdir(path.join(folder, "public"));
