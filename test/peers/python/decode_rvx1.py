@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Decodes RVX1 set bodies, snapshots and deltas, and compares them with the vectors.
 
-    decode_rvx1.py VECTORS.json       prints one JSON object; exit code 0 if everything agrees, 1 if not
+    decode_rvx1.py VECTORS.json
+    decode_rvx1.py FILE.rvx...        checks published snapshots and deltas against the roots in their headers
+
+Prints one JSON object; exit code 0 if everything agrees, 1 if not, 2 for a wrong command line.
 
 Written from the format's description alone, as a check on the implementation that makes these files. Sets are lists of
 runs (start, length). Standard library only.
