@@ -1,5 +1,7 @@
 /** Writes the generated documents. */
 import { writeFileSync } from "node:fs";
 import { errorsDocument } from "./errors-doc.ts";
+import { formatsDocument } from "./formats-doc.ts";
 
 writeFileSync(new URL("../../docs/errors.md", import.meta.url), errorsDocument());
+writeFileSync(new URL("../../docs/formats.md", import.meta.url), formatsDocument());

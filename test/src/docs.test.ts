@@ -5,12 +5,17 @@ import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { errorsDocument } from "./errors-doc.ts";
+import { formatsDocument } from "./formats-doc.ts";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const read = (file: string) => readFileSync(path.join(root, file), "utf8");
 
 test("docs/errors.md is what the tables say", () => {
   assert.equal(read("docs/errors.md"), errorsDocument(), "run npm run docs");
+});
+
+test("docs/formats.md shows the bytes of the vectors", () => {
+  assert.equal(read("docs/formats.md"), formatsDocument(), "run node test/dist/docs-main.js");
 });
 
 test("every file and function that docs/architecture.md names exists", () => {
