@@ -1,0 +1,113 @@
+/**
+ * The published files that log entries name: whether those that the source holds are the ones that were logged.
+ *
+ * The log holds hashes; a mirror may hold the log alone, or the whole published tree. What is there is checked, what
+ * is not is counted.
+ */
+import {
+  CodedError,
+  concat,
+  decodeManifest,
+  type ErrorCode,
+  equalBytes,
+  formatHex,
+  OperationError,
+  sha256,
+  type TrustLeaf,
+} from "@viafabric/schemas";
+import { type LogPolicy, parseProof, verifyProof } from "@viafabric/transparency-log";
+import type { FetchFile } from "@viafabric/transparency-log/client";
+import type { Finding, LoggedBatch } from "./log-rules.ts";
+
+export interface Evidence {
+  /** Whether the source holds the file or bundle at all. */
+  readonly held: boolean;
+  readonly findings: readonly Finding[];
+}
+
+const NOTHING: Evidence = { held: false, findings: [] };
+
+/** Where a trust file is published; the first root lies in two places. */
+function trustPaths(leaf: TrustLeaf): readonly string[] {
+  switch (leaf.kind) {
+    case "root":
+      return [`tuf/metadata/${leaf.number}.root.json`, `root/${leaf.number}.root.json`];
+    case "targets":
+    case "batches":
+      return [`tuf/metadata/${leaf.number}.${leaf.kind}.json`];
+    case "statement":
+      return [`revocation/e/${leaf.number}.txt`];
+    case "transcript":
+      return [`transcripts/${leaf.number}.json`];
+  }
+}
+
+/** @param fetch gives the published tree */
+export async function checkTrustFile(fetch: FetchFile, entry: number, leaf: TrustLeaf): Promise<Evidence> {
+  const findings: Finding[] = [];
+  let held = false;
+  for (const path of trustPaths(leaf)) {
+    const file = await fetch(path);
+    if (!file) continue;
+    held = true;
+    if (!equalBytes(sha256(file), leaf.fileHash)) findings.push(differs(entry, `${path} is not the file logged here`));
+  }
+  return { held, findings };
+}
+
+/**
+ * The bundle of a batch against its leaf and the token leaves behind it: the manifest states exactly those tokens.
+ * @param fetch gives the published tree
+ */
+export async function checkBatch(fetch: FetchFile, policy: LogPolicy, batch: LoggedBatch): Promise<Evidence> {
+  const { entry, leaf, tokens } = batch;
+  const folder = `batch/${leaf.seq}`;
+  const manifestBytes = await fetch(`${folder}/manifest.cbor`);
+  if (!manifestBytes) return NOTHING;
+  const findings: Finding[] = [];
+  const check = async (work: () => Promise<void> | void): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
+      findings.push({ entry, code: error.code as ErrorCode, message: `batch ${leaf.seq}: ${error.message}` });
+    }
+  };
+  const fail = (message: string) => findings.push(differs(entry, `batch ${leaf.seq}: ${message}`));
+
+  if (!equalBytes(sha256(manifestBytes), leaf.manifestHash)) {
+    fail("manifest.cbor is not the manifest logged here");
+    return { held: true, findings };
+  }
+  await check(() => {
+    const manifest = decodeManifest(manifestBytes);
+    if (manifest.seq !== leaf.seq) fail(`the manifest is that of batch ${manifest.seq}`);
+    if (manifest.count !== tokens.length) {
+      fail(`the manifest counts ${manifest.count} tokens, ${tokens.length} token leaves follow`);
+    } else if (manifest.first !== batch.first) {
+      fail(`the manifest begins at index ${manifest.first}, the token leaves at ${batch.first}`);
+    } else if (!equalBytes(manifest.root, batch.root)) {
+      fail(`the manifest's root ${formatHex(manifest.root)} is not that of the token leaves`);
+    }
+  });
+  const leaves = await fetch(`${folder}/leaves.bin`);
+  if (leaves && !equalBytes(leaves, concat(...tokens))) fail("leaves.bin does not hold the token leaves");
+  // A batch with subjects other than did:key has no tokens.bin, and its leaf hashes the empty string.
+  const tokensBin = (await fetch(`${folder}/tokens.bin`)) ?? new Uint8Array(0);
+  if (!equalBytes(sha256(tokensBin), leaf.tokensHash)) fail("tokens.bin is not the file logged here");
+  const proof = await fetch(`${folder}/log.proof`);
+  if (proof) {
+    await check(() => {
+      const { index, checkpoint } = verifyProof(policy, batch.bytes, proof);
+      // Readers take the batch leaf from `extra`, so it must be there although nothing signs it.
+      if (!equalBytes(parseProof(proof).extra ?? new Uint8Array(0), batch.bytes)) fail("log.proof brings another leaf");
+      if (index !== entry) fail(`log.proof proves entry ${index}`);
+      if (checkpoint.size < entry + 1 + tokens.length) fail("the checkpoint of log.proof does not cover the tokens");
+    });
+  }
+  return { held: true, findings };
+}
+
+function differs(entry: number, message: string): Finding {
+  return { entry, code: "ERR_LOG_EVIDENCE", message };
+}

@@ -1,0 +1,182 @@
+/**
+ * What the order of a log's entries must be, for anyone who holds nothing but the entries (FORMATS "Log leaves").
+ * Pure: one entry after the other goes in, contradictions and complete batches come out.
+ *
+ * - batches are numbered 0, 1, 2, …; each is followed at once by its token leaves, and nothing else is
+ * - token indices only grow, so ranges of batches never overlap; within a batch there is no gap
+ * - no token id, no event and no binding of a token appears twice
+ * - a batch names a metadata file that was logged before it
+ * - root versions are 1, 2, 3, …; versions and numbers of the other trust files grow
+ * - a reinstatement undoes events that were logged before it
+ */
+import {
+  BATCH_TOKENS_MAX,
+  type BatchLeaf,
+  concat,
+  decodeEventBody,
+  decodeLeaf,
+  type ErrorCode,
+  FormatError,
+  formatHex,
+  type Hash,
+  type Leaf,
+  rootOfHashes,
+  sha256,
+  type TokenLeaf,
+  type TrustKind,
+  type TrustLeaf,
+  u32,
+} from "@viafabric/schemas";
+import { DigestSet } from "./digest-set.ts";
+
+export interface Finding {
+  /** Log index of the entry it is about. */
+  readonly entry: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** A batch leaf and the token leaves found behind it. */
+export interface LoggedBatch {
+  readonly entry: number;
+  readonly leaf: BatchLeaf;
+  readonly bytes: Uint8Array;
+  /** Token index of the first of them; undefined without any. */
+  readonly first: number | undefined;
+  readonly tokens: readonly Uint8Array[];
+  /** RFC 6962 root over them: what the manifest must state. */
+  readonly root: Hash;
+}
+
+export type LeafType = Leaf["type"];
+
+interface OpenBatch {
+  readonly entry: number;
+  readonly leaf: BatchLeaf;
+  readonly bytes: Uint8Array;
+  first: number | undefined;
+  readonly tokens: Uint8Array[];
+  readonly hashes: Uint8Array[];
+}
+
+export interface RulePorts {
+  found(finding: Finding): void;
+  /** All its token leaves have been seen. */
+  batch(batch: LoggedBatch): void;
+  trust(entry: number, leaf: TrustLeaf): void;
+}
+
+export class LogRules {
+  readonly counts: Record<LeafType, number> = {
+    token: 0,
+    batch: 0,
+    event: 0,
+    "holder-event": 0,
+    binding: 0,
+    trust: 0,
+  };
+  readonly #ports: RulePorts;
+  #open: OpenBatch | undefined;
+  #nextIndex = 0;
+  #nextSeq = 0;
+  readonly #tokenIds = new DigestSet();
+  readonly #events = new DigestSet();
+  readonly #bindings = new DigestSet();
+  readonly #eventEntries = new Set<number>();
+  readonly #batchesFiles = new Set<string>();
+  readonly #numbers = new Map<TrustKind, number>();
+
+  constructor(ports: RulePorts) {
+    this.#ports = ports;
+  }
+
+  /** @param hash the entry's leaf hash */
+  take(entry: number, bytes: Uint8Array, hash: Uint8Array): void {
+    let leaf: Leaf;
+    try {
+      leaf = decodeLeaf(bytes);
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      this.close();
+      this.#ports.found({ entry, code: error.code, message: error.message });
+      return;
+    }
+    this.counts[leaf.type]++;
+    if (leaf.type === "token") {
+      this.#takeToken(entry, leaf, bytes, hash);
+      return;
+    }
+    this.close();
+    if (leaf.type === "batch") this.#takeBatch(entry, leaf, bytes);
+    else if (leaf.type === "trust") this.#takeTrust(entry, leaf);
+    else if (leaf.type === "binding") {
+      if (!this.#bindings.add(sha256(concat(leaf.rctIdHash, u32(leaf.epoch))))) {
+        this.#broken(entry, `binding ${leaf.epoch} of this token was logged before`);
+      }
+    } else this.#takeEvent(entry, leaf, bytes);
+  }
+
+  /** After the last entry: nothing more follows the batch that is open. */
+  close(): void {
+    const batch = this.#open;
+    if (!batch) return;
+    this.#open = undefined;
+    this.#ports.batch({ ...batch, root: rootOfHashes(concat(...batch.hashes)) });
+  }
+
+  #takeToken(entry: number, leaf: TokenLeaf, bytes: Uint8Array, hash: Uint8Array): void {
+    if (leaf.index < this.#nextIndex) this.#broken(entry, `token index ${leaf.index} was passed before`);
+    if (!this.#tokenIds.add(leaf.rctIdHash))
+      this.#broken(entry, `the token id of index ${leaf.index} was issued before`);
+    const batch = this.#open;
+    if (!batch) this.#broken(entry, `token leaf ${leaf.index} follows no batch leaf`);
+    else if (batch.tokens.length === BATCH_TOKENS_MAX) {
+      this.#broken(entry, `more than ${BATCH_TOKENS_MAX} token leaves follow batch ${batch.leaf.seq}`);
+      this.close();
+    } else {
+      if (batch.first !== undefined && leaf.index !== this.#nextIndex) {
+        this.#broken(entry, `batch ${batch.leaf.seq} jumps from index ${this.#nextIndex - 1} to ${leaf.index}`);
+      }
+      batch.first ??= leaf.index;
+      batch.tokens.push(bytes);
+      batch.hashes.push(hash);
+    }
+    this.#nextIndex = Math.max(this.#nextIndex, leaf.index + 1);
+  }
+
+  #takeBatch(entry: number, leaf: BatchLeaf, bytes: Uint8Array): void {
+    if (leaf.seq !== this.#nextSeq) this.#broken(entry, `batch ${leaf.seq} where batch ${this.#nextSeq} must come`);
+    this.#nextSeq = leaf.seq + 1;
+    if (!this.#batchesFiles.has(formatHex(leaf.metadataHash))) {
+      this.#broken(entry, `batch ${leaf.seq} names a metadata file that was not logged before it`);
+    }
+    this.#open = { entry, leaf, bytes, first: undefined, tokens: [], hashes: [] };
+  }
+
+  #takeTrust(entry: number, leaf: TrustLeaf): void {
+    const last = this.#numbers.get(leaf.kind) ?? 0;
+    // Only root versions are contiguous: elsewhere a proposal that died burns its version.
+    const follows = leaf.kind === "root" ? leaf.number === last + 1 : leaf.number > last;
+    if (!follows) this.#broken(entry, `${leaf.kind} ${leaf.number} after ${leaf.kind} ${last}`);
+    this.#numbers.set(leaf.kind, leaf.number);
+    if (leaf.kind === "batches") this.#batchesFiles.add(formatHex(leaf.fileHash));
+    this.#ports.trust(entry, leaf);
+  }
+
+  #takeEvent(entry: number, leaf: Extract<Leaf, { type: "event" | "holder-event" }>, bytes: Uint8Array): void {
+    // The body is what was signed: the same body with other signatures is the same event.
+    const identity = leaf.type === "event" ? leaf.event.body : bytes;
+    if (!this.#events.add(sha256(identity))) this.#broken(entry, "this event was logged before");
+    if (leaf.type === "event") {
+      for (const undone of decodeEventBody(leaf.event.body).undoes) {
+        if (!this.#eventEntries.has(undone))
+          this.#broken(entry, `it undoes entry ${undone}, which is no earlier event`);
+      }
+    }
+    this.#eventEntries.add(entry);
+  }
+
+  #broken(entry: number, message: string): void {
+    this.#ports.found({ entry, code: "ERR_LOG_RULE", message });
+  }
+}

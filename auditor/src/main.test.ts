@@ -1,0 +1,152 @@
+/** The program as a person runs it. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { createPrivateKey, createPublicKey, sign } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import {
+  concat,
+  ed25519PublicKey,
+  encodeLeaf,
+  formatNote,
+  formatVerifierKey,
+  hashLeaf,
+  MerkleFrontier,
+  noteVerifier,
+  parseHex,
+  type Signer,
+  sha256,
+  signNote,
+  u32,
+} from "@viafabric/schemas";
+import { formatCheckpoint } from "@viafabric/transparency-log";
+import { type LockedHead, openLog } from "@viafabric/transparency-log/log";
+
+const ORIGIN = "log.example/audited";
+const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
+
+function signerOf(fill: number): Signer {
+  const der = concat(parseHex("302e020100300506032b657004220420"), new Uint8Array(32).fill(fill));
+  const key = createPrivateKey({ key: Buffer.from(der), format: "der", type: "pkcs8" });
+  const spki = new Uint8Array(createPublicKey(key).export({ format: "der", type: "spki" }));
+  return {
+    publicKey: ed25519PublicKey(spki.slice(12)),
+    sign: async (message) => new Uint8Array(sign(null, message, key)),
+  };
+}
+
+const signer = signerOf(7);
+const vkey = formatVerifierKey(noteVerifier(ORIGIN, signer.publicKey));
+let home: string;
+
+before(async () => {
+  home = await mkdtemp(path.join(os.tmpdir(), "audit-"));
+  let held: LockedHead | undefined;
+  const log = await openLog({
+    folder: path.join(home, "public", "log"),
+    stagingFolder: path.join(home, "staging"),
+    verifier: noteVerifier(ORIGIN, signer.publicKey),
+    lock: {
+      read: async () => held,
+      async replace(_oldSize, next) {
+        held = next;
+      },
+    },
+    async sign(entries) {
+      const frontier = new MerkleFrontier();
+      for (const entry of entries) frontier.append(hashLeaf(entry));
+      const text = formatCheckpoint({ origin: ORIGIN, size: frontier.size, root: frontier.root() });
+      return formatNote({ text, signatures: [await signNote(text, ORIGIN, signer)] });
+    },
+  });
+  const statement = (number: number) =>
+    encodeLeaf({ type: "trust", kind: "statement", number, fileHash: sha256(u32(number)) });
+  await log.append(Array.from({ length: 1000 }, (_, i) => statement(i + 1)));
+  await log.close();
+  await writeFile(path.join(home, "log.vkey"), `${vkey}\n`);
+  await writeFile(path.join(home, "policy"), `log ${vkey}\nquorum none\n`);
+});
+
+after(() => rm(home, { recursive: true }));
+
+interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(...args: string[]): Promise<Ran> {
+  return new Promise((done) => {
+    execFile(process.execPath, [MAIN, ...args], (error, stdout, stderr) => {
+      done({ code: error ? Number(error.code) : 0, stdout, stderr });
+    });
+  });
+}
+
+test("a folder of the published tree, or of the log alone, is verified by its key, key file or policy", async () => {
+  for (const source of ["public", "public/log"]) {
+    for (const trust of [
+      ["--vkey", vkey],
+      ["--vkey", path.join(home, "log.vkey")],
+      ["--policy", path.join(home, "policy")],
+    ]) {
+      const { code, stdout, stderr } = await run("log", path.join(home, source), ...trust);
+      assert.equal(code, 0, stderr);
+      assert.match(stdout, /VERIFIED: all 1000 entries/);
+    }
+  }
+});
+
+test("--json gives one document that names the log, its size and its counts", async () => {
+  const kept = path.join(home, "public", "log", "checkpoint");
+  const { code, stdout } = await run("log", path.join(home, "public"), "--vkey", vkey, "--earlier", kept, "--json");
+  assert.equal(code, 0);
+  const report = JSON.parse(stdout);
+  assert.deepEqual([report.verdict, report.origin, report.size], ["verified", ORIGIN, 1000]);
+  assert.equal(report.counts.trust, 1000);
+  assert.deepEqual(report.trustFiles, { checked: 0, notHeld: 1000 });
+});
+
+test("a log behind a web server is verified the same way", async () => {
+  const server = createServer((request, response) => {
+    readFile(path.join(home, "public", request.url!)).then(
+      (bytes) => response.end(bytes),
+      () => response.writeHead(404).end(),
+    );
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  try {
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const { code, stdout, stderr } = await run("log", url, "--vkey", vkey);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /VERIFIED/);
+  } finally {
+    server.closeAllConnections();
+    await new Promise((done) => server.close(done));
+  }
+});
+
+test("what does not verify exits with 1, what is not understood with 2, what cannot be read with 4", async () => {
+  const other = formatVerifierKey(noteVerifier(ORIGIN, signerOf(8).publicKey));
+  const refused = await run("log", path.join(home, "public"), "--vkey", other);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stdout, /ERR_NOTE_UNSIGNED[\s\S]*REFUSED: one finding/);
+  const tile = path.join(home, "public", "log", "tile", "entries", "001");
+  const bytes = await readFile(tile);
+  bytes[2000]! ^= 4;
+  await writeFile(tile, bytes);
+  const flipped = await run("log", path.join(home, "public"), "--vkey", vkey, "--json");
+  assert.equal(flipped.code, 1);
+  assert.equal(JSON.parse(flipped.stdout).findings[0].code, "ERR_LOG_MISMATCH");
+  assert.equal((await run("log", path.join(home, "public"))).code, 2);
+  assert.equal((await run("log")).code, 2);
+  assert.equal((await run("log", home, "--vkey", "nonsense")).code, 2);
+  assert.equal((await run("log", path.join(home, "nowhere"), "--vkey", vkey)).code, 4);
+  assert.equal((await run("--help")).code, 0);
+  assert.match((await run("log", "--help")).stdout, /Examples[\s\S]*Exit codes/);
+});

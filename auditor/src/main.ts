@@ -1,0 +1,100 @@
+/** `via audit`: checks the public log from nothing but its key. */
+import { type Command, EXIT, type Output, outputOf, program, readFileBounded, runProgram } from "@viafabric/platform";
+import { formatBase64, NOTE_BYTES_MAX } from "@viafabric/schemas";
+import { verifyCheckpoint } from "@viafabric/transparency-log";
+import { type AuditReport, auditLog } from "./audit-log.ts";
+import { openSource, readPolicy } from "./source.ts";
+
+const audit = program("via audit", "Check an authority's public log without trusting the service");
+
+audit
+  .command("log")
+  .description("verify every entry, bundle and tile of a log against its signed checkpoint")
+  .argument("<source>", "folder or http(s) address of the published tree, or of the log alone")
+  .option("--vkey <key|file>", "the log's verifier key, or a file that holds it")
+  .option("--policy <file>", "a log policy instead of a key: witnesses are checked too")
+  .option("--earlier <file>", "a checkpoint that you kept: the log must still contain all it covered")
+  .addHelpText(
+    "after",
+    `
+The key is published as log.vkey, but get it from someone you trust: whoever serves the log could serve their own.
+
+Checked: the signature of the checkpoint; every tile, entry bundle and entry; the order of entries; that no token id
+or index appears twice; and every published file that the source holds and the log names: manifests, bundles,
+metadata and status statements.
+
+Examples
+  via audit log https://vault.example/ --vkey log.vkey
+  via audit log .via/vault/public --vkey .via/vault/public/log.vkey
+  via audit log /media/stick/log --vkey 'log.example/nfc+5b22172d+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c'
+  via audit log https://vault.example/ --policy tlog-policy --earlier checkpoint.last-month --json
+
+Exit codes: 0 verified, 1 refused, 2 usage, 4 the source could not be read`,
+  )
+  .action(async (text: string, options: Options, command: Command) => {
+    const out = outputOf(command);
+    const policy = await readPolicy(options.vkey, options.policy);
+    const earlier =
+      options.earlier === undefined
+        ? undefined
+        : verifyCheckpoint(policy, await readFileBounded(options.earlier, NOTE_BYTES_MAX));
+    const source = await openSource(text);
+    const started = performance.now();
+    let progress: ReturnType<Output["progress"]> | undefined;
+    const report = await auditLog(source, {
+      policy,
+      ...(earlier && { earlier }),
+      started: ({ size }) => {
+        progress = out.progress("entries", size);
+      },
+      advanced: (entries) => progress?.advance(entries),
+    }).finally(() => progress?.stop());
+    const seconds = Math.round(performance.now() - started) / 1000;
+    out.result(asJson(report, seconds), () => show(out, report, source.published !== undefined, seconds));
+    if (report.verdict === "refused") process.exitCode = EXIT.refused;
+  });
+
+interface Options {
+  readonly vkey?: string;
+  readonly policy?: string;
+  readonly earlier?: string;
+}
+
+function asJson(report: AuditReport, seconds: number): unknown {
+  const { checkpoint, ...rest } = report;
+  const { origin, size, root, witnesses } = checkpoint ?? {};
+  return { ...rest, origin, size, root: root && formatBase64(root), witnesses, seconds };
+}
+
+function show(out: Output, report: AuditReport, hasTree: boolean, seconds: number): void {
+  const { checkpoint, counts, batches, trustFiles, findings, findingsTotal } = report;
+  if (checkpoint) {
+    out.line(`log   ${checkpoint.origin}`);
+    out.line(`size  ${checkpoint.size} entries`);
+    out.line(`root  ${formatBase64(checkpoint.root)}`);
+    for (const { name, time } of checkpoint.witnesses) {
+      out.line(`seen  by ${name} at ${new Date(time * 1000).toISOString()}`);
+    }
+    const rows = Object.entries(counts).filter(([, count]) => count > 0);
+    if (rows.length > 0) {
+      out.line();
+      out.table(["type", "entries"], rows);
+    }
+    out.line();
+    if (hasTree) {
+      out.line(`batches      ${batches.checked} checked against their bundles, ${batches.notHeld} not held here`);
+      out.line(`trust files  ${trustFiles.checked} checked, ${trustFiles.notHeld} not held here`);
+    } else {
+      out.line("the log alone: published files that it names are not here and were not checked");
+    }
+  }
+  for (const { entry, code, message } of findings) out.line(`${out.style("red", code)} entry ${entry}: ${message}`);
+  if (findingsTotal > findings.length) out.line(`… and ${findingsTotal - findings.length} more`);
+  const verdict =
+    report.verdict === "verified"
+      ? out.style("green", `VERIFIED: all ${checkpoint!.size} entries are in the signed tree`)
+      : out.style("red", `REFUSED: ${findingsTotal === 1 ? "one finding" : `${findingsTotal} findings`}`);
+  out.line(`${verdict} (${seconds} s)`);
+}
+
+process.exit(await runProgram(audit, process.argv));
