@@ -129,3 +129,17 @@ test("mandatory rejections", () => {
   refused([...parseHex("1ae05276023b2a98")], 100_000_000, 1);
   refused([...parseHex("1ae05276023b2a98")], 12_345_400, 500);
 });
+
+// log2 C(1e8, R) / 8; the bench measures larger sets beside other formats.
+for (const [count, entropy] of [
+  [10_000, 18_411.9],
+  [100_000, 142_596],
+] as const) {
+  test(`${count} scattered indices of a hundred million cost within half a percent of their entropy`, () => {
+    const random = seeded(20_260_101);
+    const members = new Set<number>();
+    while (members.size < count) members.add(Math.floor(random() * 100_000_000));
+    const body = encodeBody(IndexSet.fromIndices(members), 100_000_000);
+    assert.ok(body.length <= 1.005 * entropy, `${body.length} bytes`);
+  });
+}
