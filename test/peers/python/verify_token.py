@@ -246,7 +246,7 @@ def negative_control(authority, token):
     return {"tried": 8 * len(token), "accepted": accepted}
 
 
-# Whatever bytes from outside can cause. A bug of ours would not be among them, and ends with a trace and exit code 1.
+# What bytes from outside can cause: a check that fails, or files whose values have another shape than they should.
 REFUSED = (NotTrusted, NotOurs, cbor2.CBORDecodeError, UnsupportedAlgorithm)
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration)
 EXPECTED = (*REFUSED, *MISSHAPEN, OSError)
