@@ -58,11 +58,16 @@ const SMALL_ORDER = new Set([
 ]);
 
 export function ed25519PublicKey(raw: Uint8Array): PublicKey {
+  checkEd25519Key(raw);
+  return publicKeyOf("ed25519", concat(ED25519_SPKI, raw), raw);
+}
+
+/** What makes 32 bytes acceptable as an Ed25519 key, without the cost of a key object. @throws FormatError ERR_KEY */
+export function checkEd25519Key(raw: Uint8Array): void {
   if (raw.length !== 32) throw new FormatError("ERR_KEY", `an Ed25519 key has 32 bytes, not ${raw.length}`);
   const magnitude = raw.slice();
   magnitude[31]! &= 0x7f;
   if (SMALL_ORDER.has(formatHex(magnitude))) throw new FormatError("ERR_KEY", "an Ed25519 key of small order");
-  return publicKeyOf("ed25519", concat(ED25519_SPKI, raw), raw);
 }
 
 /** @param point the uncompressed point, 65 bytes. */

@@ -1,7 +1,7 @@
 /** did:key identifiers of Ed25519 keys (W3C did:key): `did:key:z` and base58btc of ed 01 ‖ key. */
 import { base58 } from "@scure/base";
 import { concat, quote } from "./bytes.ts";
-import { ed25519PublicKey } from "./crypto.ts";
+import { checkEd25519Key } from "./crypto.ts";
 import { FormatError } from "./errors.ts";
 
 const PREFIX = "did:key:z";
@@ -19,7 +19,12 @@ export function parseDidKey(did: string): Uint8Array {
   if (did.startsWith(PREFIX) && did.length <= DID_KEY_LENGTH_MAX) {
     const raw = decodeBase58(did.slice(PREFIX.length));
     // Written again and compared: base58 has one spelling per value, and other multicodecs fall out here too.
-    if (raw?.length === 34 && formatDidKey(raw.subarray(2)) === did) return ed25519PublicKey(raw.slice(2)).raw;
+    if (raw?.length === 34 && formatDidKey(raw.subarray(2)) === did) {
+      const key = raw.slice(2);
+      // No key object is made: a batch has a hundred thousand subjects, and most are only compared.
+      checkEd25519Key(key);
+      return key;
+    }
   }
   throw new FormatError("ERR_DID", `not a did:key of an Ed25519 key: ${quote(did)}`);
 }
