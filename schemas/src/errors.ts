@@ -88,7 +88,8 @@ export const VERIFICATION_CODES = {
   ERR_PROPOSAL_MISMATCH:
     "What came with a proposal does not make what it asks to sign. Nothing was signed; keep it, it is evidence.",
   ERR_PROPOSAL_BASE: "A proposal does not build on the state that this tool last accepted.",
-  ERR_PROPOSAL_POLICY: "A proposal breaks a rule of the authority: a lifetime, a threshold, a key without that purpose.",
+  ERR_PROPOSAL_POLICY:
+    "A proposal breaks a rule of the authority: a lifetime, a threshold, a key without that purpose.",
   ERR_PROPOSAL_TWICE: "This tool has signed another proposal for the same role and version, or has rejected this one.",
   ERR_LOG_UNSOUND: "The log holds an entry that the authority's rules do not allow. Keep a copy: this is evidence.",
   ERR_PROPOSAL_CLOSED: "A proposal no longer takes signatures or rejections.",
@@ -128,6 +129,8 @@ export const OPERATION_CODES = {
   ERR_NO_READER: "No NFC reader is plugged in, or it was unplugged. Plug it in and try again.",
   ERR_READER: "The reader failed or did not answer in time. What became of the last write is unknown until read back.",
   ERR_SIMULATOR: "The reader simulator refused a command or did not start.",
+  ERR_SERIAL: "A serial or a tag is taken already, or is not in the kit. See via writer status.",
+  ERR_TAG_TIMEOUT: "No tag was laid on the reader in time. Run the command again to go on.",
   ERR_TAG_GONE: "The tag left the reader before it was done. Put the same tag back: writing goes on where it stopped.",
   ERR_TAG_CHANGED: "Another tag lies on the reader than the one the work began with.",
   ERR_TAG_TYPE: "The tag is not an NTAG213, 215 or 216 formatted for NDEF.",

@@ -5,9 +5,8 @@
  * than the hash itself. node:crypto's string output is several times cheaper than its Buffer output, so digests pass
  * through a Latin-1 string, in which each character is one byte.
  */
-import { hash } from "node:crypto";
 import { concat } from "./bytes.ts";
-import { HASH_BYTES } from "./crypto.ts";
+import { HASH_BYTES, writeSha256 } from "./crypto.ts";
 import { EMPTY_ROOT } from "./merkle.ts";
 
 /** The leaf hash of each entry, in order. */
@@ -20,7 +19,7 @@ export function hashLeaves(entries: readonly Uint8Array[]): Uint8Array {
     // Entries of one type share a length, so the scratch space is almost always the right one already.
     if (scratch.length !== 1 + entry.length) scratch = new Uint8Array(1 + entry.length);
     scratch.set(entry, 1);
-    target.write(hash("sha256", scratch, "binary"), i * HASH_BYTES, "binary");
+    writeSha256(scratch, target, i * HASH_BYTES);
   }
   return out;
 }
@@ -35,7 +34,7 @@ export function hashPairs(hashes: Uint8Array): Uint8Array {
   scratch[0] = 1;
   for (let at = 0; at < out.length; at += HASH_BYTES) {
     source.copy(scratch, 1, 2 * at, 2 * at + 2 * HASH_BYTES);
-    target.write(hash("sha256", scratch, "binary"), at, "binary");
+    writeSha256(scratch, target, at);
   }
   return out;
 }

@@ -15,18 +15,22 @@ export const EMPTY_ROOT: Hash = sha256(new Uint8Array(0));
 /** A proof in a tree of at most 2^53 leaves never has more hashes. */
 export const PROOF_HASHES_MAX = 63;
 
+/** Hashing never waits, so one scratch space of each kind is enough; a new one for each hash costs more than the hash. */
+let leafInput = new Uint8Array(1);
+const nodeInput = new Uint8Array(1 + 2 * HASH_BYTES).fill(1, 0, 1);
+
 export function hashLeaf(entry: Uint8Array): Hash {
-  const input = new Uint8Array(1 + entry.length);
-  input.set(entry, 1);
-  return sha256(input);
+  // Entries of one type share a length, so the space is almost always the right one already.
+  if (leafInput.length !== 1 + entry.length) leafInput = new Uint8Array(1 + entry.length);
+  leafInput.set(entry, 1);
+  return sha256(leafInput);
 }
 
 export function hashChildren(left: Hash, right: Hash): Hash {
-  const input = new Uint8Array(1 + 2 * HASH_BYTES);
-  input[0] = 1;
-  input.set(left, 1);
-  input.set(right, 1 + HASH_BYTES);
-  return sha256(input);
+  if (left.length !== HASH_BYTES || right.length !== HASH_BYTES) throw new RangeError("a node has two hashes");
+  nodeInput.set(left, 1);
+  nodeInput.set(right, 1 + HASH_BYTES);
+  return sha256(nodeInput);
 }
 
 /**

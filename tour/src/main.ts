@@ -38,7 +38,7 @@ Examples
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interrupted.abort());
     try {
       const batch = await issue(homes, url);
-      const tags = await write(homes, url, batch);
+      const tags = await write(homes, url, batch, process.env);
       const verdicts = await decide(homes, url, batch, tags[0]!);
       await audit(homes);
       heading(`Done: ${verdicts.join(" → ")}`);

@@ -95,10 +95,10 @@ export async function issue(homes: Homes, vaultUrl: string): Promise<number> {
 
   heading(`Quorum: ${THRESHOLD} of ${TRUSTEES.length} trustees see what they sign, and sign it`);
   for (let n = 1; n <= THRESHOLD; n++) {
-    const options = ["--vault", vaultUrl, ...(await keyOptions(homes.trustee(n)))];
-    const review = await via(["trustee", "review", event, ...options]);
+    const home = homes.trustee(n);
+    const review = await via(["trustee", "review", event, "--vault", vaultUrl, "--home", home]);
     if (n === 1) for (const line of summaryOf(review)) evidence("sees", line);
-    await via(["trustee", "sign", event, "--yes", ...options]);
+    await via(["trustee", "sign", event, "--yes", "--vault", vaultUrl, ...(await keyOptions(home))]);
     evidence("signed", TRUSTEES[n - 1]!);
   }
 
@@ -120,9 +120,13 @@ async function writeSubjects(homes: Homes, file: string): Promise<void> {
   await writeFile(file, `${dids.join("\n")}\n`);
 }
 
+/** Who gets how many tokens of which profile until when, as this trustee's tool computed it from the bodies. */
 function summaryOf(review: Json): string[] {
-  const lines = review["summary"];
-  return Array.isArray(lines) ? lines.map(String) : [];
+  const batches = review["batches"] as readonly Json[];
+  return batches.map((batch) => {
+    const until = new Date(Number(batch["exp"]) * 1000).toISOString().slice(0, 10);
+    return `batch ${batch["seq"]}: ${batch["count"]} tokens of ${batch["profile"]} until ${until}`;
+  });
 }
 
 export interface WrittenTag {
@@ -132,7 +136,12 @@ export interface WrittenTag {
 }
 
 /** The station fetches its kit, writes tags through PC/SC without a network, and brings back receipts. */
-export async function write(homes: Homes, vaultUrl: string, batch: number): Promise<readonly WrittenTag[]> {
+export async function write(
+  homes: Homes,
+  vaultUrl: string,
+  batch: number,
+  environment: NodeJS.ProcessEnv,
+): Promise<readonly WrittenTag[]> {
   heading("Tags: a sealed kit is written on a USB reader, offline");
   const options = await keyOptions(homes.station);
   await via(["writer", "fetch", "--batch", String(batch), "--vault", vaultUrl, ...options]);
@@ -143,7 +152,7 @@ export async function write(homes: Homes, vaultUrl: string, batch: number): Prom
   const simulator = await startSimulator({ folder: sockets });
   try {
     await simulator.hand({ folder: tags, model: "ntag213", count: DEVICES, pauseMs: 50 });
-    const env = { ...process.env, PCSCLITE_CSOCK_NAME: simulator.sockets.pcsc };
+    const env = { ...environment, PCSCLITE_CSOCK_NAME: simulator.sockets.pcsc };
     const written = await via(["writer", "write", "--batch", String(batch), ...options], { env });
     const list: WrittenTag[] = [];
     for (const { index, uid } of written["tags"] as readonly { index: number; uid: string }[]) {
@@ -187,13 +196,13 @@ export async function decide(
   await via([
     "trustee",
     "sign-event",
-    String(opened["event"]),
+    String(opened["id"]),
     "--yes",
     "--vault",
     vaultUrl,
     ...(await keyOptions(homes.trustee(5))),
   ]);
-  await via(["vault", "wait", String(opened["event"]), "--vault", vaultUrl, "--home", homes.vault]);
+  await via(["vault", "wait", String(opened["id"]), "--vault", vaultUrl, "--home", homes.vault]);
   verdicts.push(await check(homes, tag, 1));
   return verdicts;
 }
