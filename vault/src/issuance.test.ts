@@ -9,6 +9,7 @@ import {
   decodePayload,
   encodeHead,
   encodeManifest,
+  FormatError,
   formatHex,
   hashLeaf,
   INDEX_MAX,
@@ -18,6 +19,7 @@ import {
   rootOf,
   sha256,
 } from "@viafabric/schemas";
+import fc from "fast-check";
 import { parseBatchRequest, verifyBatchRequest } from "./batch-request.ts";
 import {
   DAY,
@@ -231,4 +233,18 @@ test("a writing station is never the release key, even where a key list says so"
 
 test("every token of a batch has an Ed25519 subject, so each fits the compact spelling", () => {
   for (const subject of parseBatchRequest(requestJson(3)).subjects) assert.equal(parseDidKey(subject).length, 32);
+});
+
+test("any JSON in any field of a request gives a request or a coded refusal", () => {
+  const fields = [...Object.keys(requestJson(1)), "stations", "__proto__", "tenant"];
+  const property = fc.property(fc.constantFrom(...fields), fc.jsonValue(), (field, value) => {
+    const text = JSON.stringify({ ...requestJson(1), [field]: value });
+    try {
+      parseBatchRequest(JSON.parse(text));
+    } catch (error) {
+      assert.ok(error instanceof FormatError, `${error}`);
+    }
+  });
+  // A failure prints its seed.
+  fc.assert(property, { numRuns: 2000 });
 });
