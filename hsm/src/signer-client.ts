@@ -33,7 +33,14 @@ import type { TokensRequest } from "./signer/tokens.ts";
 import type { TrustRequest } from "./signer/trust.ts";
 
 export type { AppendRequest } from "./signer/append.ts";
-export { formatSignerConfig, type PinnedKey, SIGNER_KEYS, type SignerConfig, type SignerKey } from "./signer/config.ts";
+export {
+  formatSignerConfig,
+  type PinnedKey,
+  readSignerConfig,
+  SIGNER_KEYS,
+  type SignerConfig,
+  type SignerKey,
+} from "./signer/config.ts";
 export type { SignerStatus } from "./signer/messages.ts";
 export type { MetadataRequest } from "./signer/metadata.ts";
 export type { LoggedKind, OnlineRole, SignedMetadata } from "./signer/state.ts";
