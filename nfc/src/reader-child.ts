@@ -4,7 +4,7 @@
  * A process of its own because the package's natives hang for ever when a reader does, block the thread while they
  * connect, and abort in worker threads. The parent sets the deadlines and kills this process when one passes.
  *
- *     reader-child.js [READER NAME]
+ *     reader-child.js LAST-TAG-NUMBER [READER NAME]
  */
 import type { NFC, Reader } from "nfc-pcsc";
 import type { PcscProblem, ReaderReport, ReaderRequest } from "./reader-protocol.ts";
@@ -16,7 +16,8 @@ const POWER_UP_MS_MAX = 1000;
 /** PC/SC codes that mean the tag is not there any more: removed, reset, no card, reader unavailable. */
 const GONE = /0x(80100069|80100068|8010000c|80100017)|not connected|no card/i;
 
-const wantedName = process.argv[2];
+const lastTag = Number(process.argv[2]);
+const wantedName = process.argv[3];
 
 process.once("disconnect", () => process.exit(0));
 await main();
@@ -59,7 +60,7 @@ function problemOf(error: unknown, reason: string): PcscProblem {
 
 function serve(reader: Reader): void {
   const raw = reader.reader;
-  let tag = 0;
+  let tag = lastTag;
   /** A tag is felt, by the last status report. */
   let felt = false;
   /** It is connected, and the parent knows of it. */

@@ -47,6 +47,8 @@ export class ReaderProcess {
   #child: ChildProcess | undefined;
   #starting: Promise<string> | undefined;
   #nextId = 1;
+  /** Number of the last tag seen. Numbers go on across processes, so that an old tag is never taken for a new one. */
+  #lastTag = 0;
 
   /** @param onField told of every change in the field, and `undefined` when the process has ended */
   constructor(options: ReaderOptions, onField: (state: FieldState | undefined) => void) {
@@ -84,7 +86,7 @@ export class ReaderProcess {
     // Without a service the native constructor spins for ever, so the socket is tried first.
     await probe(socket);
     const main = fileURLToPath(new URL("./reader-child.js", import.meta.url));
-    const child = fork(main, name === undefined ? [] : [name], {
+    const child = fork(main, [String(this.#lastTag), ...(name === undefined ? [] : [name])], {
       env: { PCSCLITE_CSOCK_NAME: socket },
       serialization: "advanced",
       stdio: ["ignore", "ignore", "inherit", "ipc"],
@@ -115,6 +117,7 @@ export class ReaderProcess {
   #heard(report: ReaderReport): void {
     switch (report.kind) {
       case "tag":
+        this.#lastTag = report.tag;
         this.#onField({ kind: "tag", tag: report.tag });
         break;
       case "ready":

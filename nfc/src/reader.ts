@@ -19,7 +19,7 @@ export interface NfcReader {
    * @throws OperationError ERR_NO_PCSC, ERR_NO_READER; the signal's reason when it is aborted
    */
   waitForTag(signal?: AbortSignal): Promise<TagReader>;
-  /** Resolves when no tag lies on the reader, also because the reader itself is gone. */
+  /** Resolves when the tag given out last is gone, be it with the reader itself; at once when there was none. */
   waitForRemoval(signal?: AbortSignal): Promise<void>;
   close(): void;
 }
@@ -34,6 +34,7 @@ export async function openReader(options: OpenReaderOptions): Promise<NfcReader>
   const field = watchField(options.onUnpowered);
   const child = new ReaderProcess(options, field.set);
   const name = await child.start();
+  let given: number | undefined;
   return {
     name,
     async waitForTag(signal) {
@@ -41,10 +42,11 @@ export async function openReader(options: OpenReaderOptions): Promise<NfcReader>
       const state = await field.until((now) => now === undefined || now.kind === "tag", signal);
       if (state?.kind !== "tag") throw new OperationError("ERR_NO_READER", "the reader is gone", { retryable: true });
       const { tag } = state;
+      given = tag;
       return openTag({ transmit: (apdu) => child.transmit(tag, apdu), reconnect: () => child.reconnect(tag) });
     },
     async waitForRemoval(signal) {
-      await field.until((now) => now?.kind !== "tag", signal);
+      await field.until((now) => now?.kind !== "tag" || now.tag !== given, signal);
     },
     close: () => child.kill(),
   };

@@ -123,6 +123,9 @@ function* everyCommand(command: Command): Iterable<Command> {
   for (const child of command.commands) yield* everyCommand(child);
 }
 
+/** What must be installed or plugged in first. */
+const MISSING: readonly string[] = ["ERR_MISSING", "ERR_NO_PCSC", "ERR_NO_READER"];
+
 function report(error: unknown, json: boolean): number {
   if (!(error instanceof CodedError)) {
     process.stderr.write(`internal error: ${error instanceof Error ? error.stack : String(error)}\n`);
@@ -131,7 +134,7 @@ function report(error: unknown, json: boolean): number {
   if (json) process.stdout.write(`${JSON.stringify({ error: error.code, message: error.message }, undefined, 2)}\n`);
   process.stderr.write(`${styleText("red", error.code, { stream: process.stderr })}: ${error.message}\n`);
   if (error.code === "ERR_USAGE") return EXIT.usage;
-  if (error.code === "ERR_MISSING") return EXIT.missing;
+  if (MISSING.includes(error.code)) return EXIT.missing;
   return error instanceof OperationError ? EXIT.failed : EXIT.refused;
 }
 
