@@ -86,11 +86,12 @@ async function testVault(): Promise<TestVault> {
   await writeFile(path.join(folder, "secret"), "not public");
 
   const first = await propose(store, 2, true);
-  await store.moveEvent(first.id, "open", "published");
   const manifestHash = sha256(material.batch.manifestBytes);
   await store.saveLeafIndex(manifestHash, 5);
   const kit = { id: kitId, manifestHash, station: KEYS.station.publicKey.kid, first: 0, count: COUNT, created: NOW };
-  await store.addKits([kit]);
+  const nothing = { immutable: [], hints: [], pointers: {} };
+  await store.addPublication(nothing, NOW, { events: [first.id], statusEvents: [], kits: [kit] });
+  await store.finishPublication((await store.openPublication())!.id);
   const proposal = await propose(store, 3, false);
   const app = await buildApp({
     store,

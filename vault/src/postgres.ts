@@ -102,7 +102,8 @@ async function placeOf(folder: string, ids: Ids | undefined): Promise<Place> {
     // The pointer first: data that nothing points to would look like an empty vault at the next start.
     await writeFileDurable(pointer, Buffer.from(`${base}\n`));
   }
-  return { data: path.join(base, "data"), socket: await socketFolder(base, ids), log: path.join(base, "server.log") };
+  const socket = await socketFolder(base, `.s.PGSQL.${PORT}.lock`, ids);
+  return { data: path.join(base, "data"), socket, log: path.join(base, "server.log") };
 }
 
 async function ownFolder(folder: string, ids: Ids | undefined): Promise<void> {
@@ -116,9 +117,9 @@ function canEnter(folder: string, ids: Ids): boolean {
   return spawnSync("/bin/ls", [folder], { ...ids, cwd: "/", stdio: "ignore" }).status === 0;
 }
 
-/** The folder itself, or a short one of our own where the path of a socket would be too long for the system. */
-async function socketFolder(base: string, ids: Ids | undefined): Promise<string> {
-  if (Buffer.byteLength(path.join(base, `.s.PGSQL.${PORT}.lock`)) <= SOCKET_PATH_MAX) return base;
+/** The folder itself, or a short one of our own where the path of the socket would be too long for the system. */
+export async function socketFolder(base: string, name: string, ids?: Ids): Promise<string> {
+  if (Buffer.byteLength(path.join(base, name)) <= SOCKET_PATH_MAX) return base;
   const folder = path.join(tmpdir(), `viafabric-${shortHash(base)}`);
   await mkdir(folder, { mode: 0o700 }).then(
     () => ids && chown(folder, ids.uid, ids.gid),

@@ -69,7 +69,8 @@ export interface PlannedEvent {
   readonly batches: readonly { readonly batch: BatchRecord; readonly tokens: readonly TokenRecord[] }[];
 }
 
-export type StatusEventState = "open" | "logged" | "published" | "expired";
+/** `refused`: it carries enough signatures, and does not fit what is in the log. */
+export type StatusEventState = "open" | "logged" | "published" | "expired" | "refused";
 
 export interface StatusEventRecord {
   readonly id: Uint8Array;
@@ -104,12 +105,13 @@ export interface ReceiptRecord {
   readonly received: number;
 }
 
-/** A step taken, and what it led to: a log index, an epoch, a version. */
-export interface StepRecord {
-  readonly subject: string;
-  readonly step: string;
-  readonly value: number;
-  readonly taken: number;
+/** What a publication makes public, besides files. */
+export interface PublishedWhat {
+  /** Signing events. */
+  readonly events: readonly Uint8Array[];
+  readonly statusEvents: readonly Uint8Array[];
+  /** Kits that may be fetched from now on. */
+  readonly kits: readonly KitRecord[];
 }
 
 export interface LogHeadRecord {

@@ -157,20 +157,19 @@ test("a version is proposed once, an index and an id are given once, a plan is s
   assert.deepEqual(await store.attachments(first.proposal.id), first.attachments);
 });
 
-test("only one of two appends replaces the log head, and its step is recorded with it", async () => {
+test("only one of two appends replaces the log head, and where it was meant to go is known", async () => {
   const { store } = await emptyStore();
   const headOf = (size: number) => ({ size, root: new Uint8Array(32).fill(size), note: new Uint8Array([size]) });
-  const step = (subject: string) => ({ subject, step: "logged", value: 0, taken: NOW });
-  assert.equal(await store.replaceLogHead("log", 0, headOf(1), step("first")), true);
-  assert.equal(await store.replaceLogHead("log", 0, headOf(2), step("late")), false);
-  const race = await Promise.all(
-    [2, 3].map((size) => store.replaceLogHead("log", 1, headOf(size), step(`to ${size}`))),
-  );
+  assert.equal(await store.replaceLogHead("log", 0, headOf(1)), true);
+  assert.equal(await store.replaceLogHead("log", 0, headOf(2)), false);
+  const race = await Promise.all([2, 3].map((size) => store.replaceLogHead("log", 1, headOf(size))));
   assert.deepEqual(race.toSorted(), [false, true]);
   const size = race[0] ? 2 : 3;
   assert.deepEqual(await store.logHead("log"), headOf(size));
-  assert.equal((await store.steps(`to ${size}`)).get("logged"), 0);
-  assert.equal((await store.steps(`to ${5 - size}`)).size, 0);
+  await store.noteIntent("batch", 3);
+  await store.noteIntent("batch", 4);
+  assert.equal(await store.intent("batch"), 4);
+  assert.equal(await store.intent("other"), undefined);
 });
 
 test("a publication is remembered whole, in its order, until it is finished", async () => {
@@ -180,7 +179,7 @@ test("a publication is remembered whole, in its order, until it is finished", as
     hints: [{ path: "list", bytes: new Uint8Array([9]) }],
     pointers: { status: new Uint8Array([1]) },
   };
-  await store.addPublication(publication, NOW, { subject: "s", step: "published", value: 1, taken: NOW });
+  await store.addPublication(publication, NOW, { events: [], statusEvents: [], kits: [] });
   const open = await store.openPublication();
   assert.deepEqual(open?.publication, publication);
   await store.finishPublication(open!.id);

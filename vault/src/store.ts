@@ -10,9 +10,11 @@ import {
   BATCH_TOKENS_MAX,
   type DetachedSignature,
   formatBase64,
+  formatHex,
   type IndexRange,
   OperationError,
   parseBase64,
+  parseHex,
   parsePublicKey,
 } from "@viafabric/schemas";
 import type { EventState, Proposal, ProposalRole, Rejection, TufSignature } from "@viafabric/tuf";
@@ -29,13 +31,13 @@ import type {
   KitRecord,
   LogHeadRecord,
   PlannedEvent,
+  PublishedWhat,
   ReceiptRecord,
   RequestRecord,
   Sender,
   StatusEventRecord,
   StatusEventState,
   StatusEventWithSignatures,
-  StepRecord,
   TokenRecord,
 } from "./records.ts";
 
@@ -298,10 +300,10 @@ function reads(db: Queries) {
       return row ? { size: Number(row.size), root: row.root, note: row.note } : undefined;
     },
 
-    /** The steps taken for a subject, by name. */
-    async steps(subject: string): Promise<ReadonlyMap<string, number>> {
-      const rows = await db.step.findMany({ where: { subject } });
-      return new Map(rows.map(({ step, value }) => [step, Number(value)]));
+    /** Where the entries of that name were last about to be appended. */
+    async intent(name: string): Promise<number | undefined> {
+      const row = await db.intent.findUnique({ where: { name } });
+      return row ? Number(row.index) : undefined;
     },
 
     /** A publication that may not have become visible, with its number. */
@@ -390,46 +392,45 @@ function sequencerWrites(
       await db.statusEvent.update({ where: { id: own(id) }, data });
     },
 
-    async addKits(kits: readonly KitRecord[]): Promise<void> {
-      const data = kits.map((kit) => ({ ...rowOf(kit), first: BigInt(kit.first), created: BigInt(kit.created) }));
-      await db.kit.createMany({ data, skipDuplicates: true });
+    /** Compare-and-swap of the log's head. @returns false when it is no longer at `oldSize` */
+    async replaceLogHead(origin: string, oldSize: number, next: LogHeadRecord): Promise<boolean> {
+      const row = { size: BigInt(next.size), root: own(next.root), note: own(next.note) };
+      const { count } =
+        oldSize === 0
+          ? await db.logHead.createMany({ data: [{ origin, ...row }], skipDuplicates: true })
+          : await db.logHead.updateMany({ where: { origin, size: BigInt(oldSize) }, data: row });
+      return count === 1;
+    },
+
+    /** Where entries are about to be appended: noted before, so that a crash does not append them twice. */
+    async noteIntent(name: string, index: number): Promise<void> {
+      const data = { index: BigInt(index) };
+      await db.intent.upsert({ where: { name }, create: { name, ...data }, update: data });
     },
 
     /**
-     * Compare-and-swap of the log's head, and the step that the appended entries stand for, in one transaction: an
-     * append is never done twice and never forgotten.
-     * @returns false when the head is no longer at `oldSize`
+     * Writes a publication down whole before its first file is made, together with what it publishes. An open
+     * publication is always finished before anything else happens.
      */
-    async replaceLogHead(origin: string, oldSize: number, next: LogHeadRecord, step?: StepRecord): Promise<boolean> {
-      return transaction(async (tx) => {
-        const row = { size: BigInt(next.size), root: own(next.root), note: own(next.note) };
-        const { count } =
-          oldSize === 0
-            ? await tx.logHead.createMany({ data: [{ origin, ...row }], skipDuplicates: true })
-            : await tx.logHead.updateMany({ where: { origin, size: BigInt(oldSize) }, data: row });
-        if (count === 1 && step) await tx.step.create({ data: stepRow(step) });
-        return count === 1;
-      });
-    },
-
-    async addStep(step: StepRecord): Promise<void> {
-      await db.step.createMany({ data: [stepRow(step)], skipDuplicates: true });
-    },
-
-    /** Writes a publication down whole, with the step it stands for, before its first file is made. */
-    async addPublication(publication: Publication, created: number, step?: StepRecord): Promise<void> {
+    async addPublication(publication: Publication, created: number, what: PublishedWhat): Promise<void> {
       await transaction(async (tx) => {
-        const { id } = await tx.publication.create({ data: { created: BigInt(created), done: false } });
-        const data = publicationRows(publication).map((row) => ({ ...row, publicationId: id }));
-        for (const row of data) await tx.publicationFile.create({ data: row });
-        if (step) await tx.step.create({ data: stepRow(step) });
+        const data = { created: BigInt(created), done: false, what: whatJson(what) };
+        const { id } = await tx.publication.create({ data });
+        for (const row of publicationRows(publication))
+          await tx.publicationFile.create({ data: { ...row, publicationId: id } });
       });
     },
 
-    /** The files are in the public folder now; the database need not keep a second copy. */
+    /** The files are in the public folder now: events are published, kits may be fetched, the copies go. */
     async finishPublication(id: number): Promise<void> {
       await transaction(async (tx) => {
-        await tx.publication.update({ where: { id }, data: { done: true } });
+        const row = await tx.publication.update({ where: { id }, data: { done: true } });
+        const { events, statusEvents, kits } = whatOf(row.what);
+        const state = "published";
+        await tx.event.updateMany({ where: { id: { in: events.map(own) } }, data: { state } });
+        await tx.statusEvent.updateMany({ where: { id: { in: statusEvents.map(own) } }, data: { state } });
+        const rows = kits.map((kit) => ({ ...rowOf(kit), first: BigInt(kit.first), created: BigInt(kit.created) }));
+        await tx.kit.createMany({ data: rows });
         await tx.publicationFile.deleteMany({ where: { publicationId: id } });
       });
     },
@@ -585,8 +586,42 @@ function receiptOf(row: Prisma.ReceiptGetPayload<object>): ReceiptRecord {
   return { ...row, index: Number(row.index), received: Number(row.received) };
 }
 
-function stepRow({ subject, step, value, taken }: StepRecord) {
-  return { subject, step, value: BigInt(value), taken: BigInt(taken) };
+interface WhatJson {
+  readonly events: readonly string[];
+  readonly statusEvents: readonly string[];
+  readonly kits: readonly (Omit<KitRecord, "id" | "manifestHash" | "station"> & {
+    readonly id: string;
+    readonly manifestHash: string;
+    readonly station: string;
+  })[];
+}
+
+function whatJson({ events, statusEvents, kits }: PublishedWhat): Prisma.InputJsonValue {
+  const json: WhatJson = {
+    events: events.map(formatHex),
+    statusEvents: statusEvents.map(formatHex),
+    kits: kits.map((kit) => ({
+      ...kit,
+      id: formatHex(kit.id),
+      manifestHash: formatHex(kit.manifestHash),
+      station: formatHex(kit.station),
+    })),
+  };
+  return json as unknown as Prisma.InputJsonValue;
+}
+
+function whatOf(value: Prisma.JsonValue): PublishedWhat {
+  const { events, statusEvents, kits } = value as unknown as WhatJson;
+  return {
+    events: events.map((id) => parseHex(id)),
+    statusEvents: statusEvents.map((id) => parseHex(id)),
+    kits: kits.map((kit) => ({
+      ...kit,
+      id: parseHex(kit.id),
+      manifestHash: parseHex(kit.manifestHash),
+      station: parseHex(kit.station),
+    })),
+  };
 }
 
 function publicationRows({ immutable, hints, pointers }: Publication) {

@@ -29,7 +29,7 @@ import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text, WHO
 const EVENT_BYTES_MAX = 32 * 1024;
 /** An event that nobody completes is forgotten by itself, and cannot be completed years later. */
 const EVENT_SECONDS_MAX = 90 * 86_400;
-const STATES = ["open", "logged", "published", "expired"] as const satisfies StatusEventState[];
+const STATES = ["open", "logged", "published", "expired", "refused"] as const satisfies StatusEventState[];
 
 const EVENT = object(
   {

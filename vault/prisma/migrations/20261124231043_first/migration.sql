@@ -162,13 +162,11 @@ CREATE TABLE "nonce" (
 );
 
 -- CreateTable
-CREATE TABLE "step" (
-    "subject" TEXT NOT NULL,
-    "step" TEXT NOT NULL,
-    "value" BIGINT NOT NULL,
-    "taken" BIGINT NOT NULL,
+CREATE TABLE "intent" (
+    "name" TEXT NOT NULL,
+    "index" BIGINT NOT NULL,
 
-    CONSTRAINT "step_pkey" PRIMARY KEY ("subject","step")
+    CONSTRAINT "intent_pkey" PRIMARY KEY ("name")
 );
 
 -- CreateTable
@@ -176,6 +174,7 @@ CREATE TABLE "publication" (
     "id" SERIAL NOT NULL,
     "created" BIGINT NOT NULL,
     "done" BOOLEAN NOT NULL,
+    "what" JSONB NOT NULL,
 
     CONSTRAINT "publication_pkey" PRIMARY KEY ("id")
 );

@@ -1,0 +1,209 @@
+/**
+ * A publication round: the next statement, and with it everything that is in the log and not yet public: batches with
+ * their bundles and the head over them, status events with their proofs, and the online metadata when its day has come.
+ *
+ * The order never changes: sign, log, write the publication down, make it visible. What the signer has signed before a
+ * crash is what it is asked for again.
+ */
+
+import type { SignerStatus } from "@viafabric/hsm/signer";
+import { parseStatement } from "@viafabric/revocation";
+import { decodeManifest, type Manifest, OperationError, parseNote } from "@viafabric/schemas";
+import { proveInclusion } from "@viafabric/transparency-log/client";
+import { assemble, parseSigned } from "@viafabric/tuf";
+import { BATCH_LIST_LINES, batchEntry, batchListFile, bundleFiles, bundleProof, trustEntry } from "./bundle-files.ts";
+import type { Desk } from "./desk.ts";
+import { type Issue, readIssue, readIssuedBatch } from "./issue.ts";
+import { EMPTY_PUBLICATION, mergePublications, type Publication, type PublishedFile } from "./publisher.ts";
+import type { KitRecord, StatusEventWithSignatures } from "./records.ts";
+import { eventFile, statusPublication } from "./status-files.ts";
+import {
+  headFile,
+  type MetadataState,
+  nextOnlineMetadata,
+  ONLINE_LIFETIME_SECONDS,
+  type RoleFile,
+} from "./trust-files.ts";
+
+/** Online metadata is signed again every day. */
+const ONLINE_SECONDS = 86_400;
+const KIT_ID_BYTES = 16;
+
+/** What the very first round starts from. */
+export interface FirstRound {
+  readonly trusted: { readonly authority: Uint8Array; readonly keys: Parameters<typeof statusPublication>[0]["keys"] };
+  readonly targets: RoleFile;
+  readonly batches: RoleFile;
+  readonly files: readonly PublishedFile[];
+}
+
+/** @param genesis given once, when nothing is published yet */
+export async function publicationRound(desk: Desk, genesis?: FirstRound): Promise<void> {
+  const { store, signer, now, random } = desk.deps;
+  const base = genesis ?? desk.need();
+  const note = await statementNote(desk);
+  const { epoch, log } = parseStatement(parseNote(note).text);
+  await desk.history.replayTo(desk.log.head, log.size);
+  const { verified, publication: status } = await statusPublication(
+    {
+      authority: base.trusted.authority,
+      keys: base.trusted.keys,
+      held: desk.history.held,
+      previous: desk.history.previous,
+      next: desk.history.planesAt(epoch),
+      note,
+      reinstatements: desk.history.reinstatements,
+    },
+    (name) => desk.readPublic(name),
+  );
+  if ((await signer.state()).logged.statement < epoch) await desk.log.append([trustEntry("statement", epoch, note)]);
+
+  const issue = await loggedIssue(desk, verified.statement.batches);
+  const events = await loggedEvents(desk, log.size);
+  const online = await onlineMetadata(desk, base, genesis ? undefined : issue, note);
+  const kits = issue ? kitsOf(issue, random, now()) : [];
+  const publication = mergePublications(
+    { ...EMPTY_PUBLICATION, immutable: genesis?.files ?? [] },
+    issue ? await issuePublication(desk, issue) : EMPTY_PUBLICATION,
+    { ...EMPTY_PUBLICATION, immutable: await eventFiles(desk, events) },
+    status,
+    online,
+    { ...EMPTY_PUBLICATION, pointers: { checkpoint: desk.log.checkpoint! } },
+  );
+  await store.addPublication(publication, now(), {
+    events: issue ? [issue.event.proposal.id] : [],
+    statusEvents: events.map(({ id }) => id),
+    kits,
+  });
+  await desk.publishDecided();
+}
+
+/** The statement to publish next: one that was signed and never published, or a new one. */
+async function statementNote(desk: Desk): Promise<Uint8Array> {
+  const { signer } = desk.deps;
+  const { statement } = await signer.state();
+  if (statement.length > 0 && epochOf(statement) > (desk.history.held?.statement.epoch ?? 0)) return statement;
+  return signer.statement();
+}
+
+export function epochOf(statement: Uint8Array): number {
+  return statement.length === 0 ? 0 : parseStatement(parseNote(statement).text).epoch;
+}
+
+/** The event whose head the statement covers. @param version of `batches` that the statement names */
+async function loggedIssue(desk: Desk, version: number): Promise<Issue | undefined> {
+  const [event] = await desk.deps.store.events("ready");
+  if (event?.proposal.role !== "batches" || event.proposal.version > version) return undefined;
+  return readIssue(desk, event);
+}
+
+async function loggedEvents(desk: Desk, size: number): Promise<readonly StatusEventWithSignatures[]> {
+  const events = await desk.deps.store.statusEvents("logged");
+  return events.filter(({ leafIndex }) => leafIndex !== undefined && leafIndex < size);
+}
+
+async function issuePublication(desk: Desk, issue: Issue): Promise<Publication> {
+  const immutable: PublishedFile[] = [];
+  for (const record of issue.batches) {
+    const { signed, tokensBin } = await readIssuedBatch(desk, record);
+    if (record.leafIndex === undefined) throw new OperationError("ERR_DATABASE", `batch ${record.seq} is not logged`);
+    const entry = batchEntry(record.manifest, issue.metadata, tokensBin);
+    immutable.push(
+      ...bundleFiles(
+        signed,
+        tokensBin,
+        bundleProof(entry, await inclusion(desk, record.leafIndex), desk.log.checkpoint!),
+      ),
+    );
+  }
+  immutable.push(...issue.tiles, headFile(issue.headBytes));
+  return { ...EMPTY_PUBLICATION, immutable, hints: await listFiles(desk, issue) };
+}
+
+async function eventFiles(desk: Desk, events: readonly StatusEventWithSignatures[]): Promise<readonly PublishedFile[]> {
+  const files: PublishedFile[] = [];
+  for (const { leafIndex } of events) {
+    const entry = await desk.entryAt(leafIndex!);
+    files.push(eventFile(entry, await inclusion(desk, leafIndex!), desk.log.checkpoint!));
+  }
+  return files;
+}
+
+async function inclusion(desk: Desk, index: number) {
+  return { index, hashes: await proveInclusion(desk.logFiles, desk.log.head, index) };
+}
+
+/** The pages of the list that the new batches are on. */
+async function listFiles(desk: Desk, { batches }: Issue): Promise<readonly PublishedFile[]> {
+  const pages = new Set(batches.map(({ seq }) => Math.floor(seq / BATCH_LIST_LINES)));
+  const files: PublishedFile[] = [];
+  for (const page of pages) {
+    const rows = await desk.deps.store.loggedBatches(page * BATCH_LIST_LINES, BATCH_LIST_LINES);
+    files.push(batchListFile(rows.map(({ manifest }): Manifest => decodeManifest(manifest))));
+  }
+  return files;
+}
+
+function kitsOf(issue: Issue, random: (length: number) => Uint8Array, created: number): readonly KitRecord[] {
+  return issue.batches.flatMap(({ manifest, manifestHash }) =>
+    decodeManifest(manifest).stations.map(({ kid, first, count }) => {
+      return { id: random(KIT_ID_BYTES), manifestHash, station: kid, first, count, created };
+    }),
+  );
+}
+
+/** Nothing to sign between two days, unless trustees signed something new. */
+async function onlineMetadata(
+  desk: Desk,
+  base: Pick<FirstRound, "targets" | "batches">,
+  issue: Issue | undefined,
+  statement: Uint8Array,
+): Promise<Publication> {
+  const { signer, now } = desk.deps;
+  const status = await signer.state();
+  const published = desk.published;
+  const at = now();
+  // Signed and never published: what it lists may never have been published either, so it is signed anew.
+  const lost = (versionOf(status, "revocations") ?? 0) > (published?.revocationsVersion ?? 0);
+  const dueStatement = lost || at >= signedAt(status, "revocations") + ONLINE_SECONDS;
+  const dueTimestamp = at >= signedAt(status, "timestamp") + ONLINE_SECONDS;
+  if (!issue && !dueStatement && !dueTimestamp) return EMPTY_PUBLICATION;
+  const batches = issue && { version: issue.event.proposal.version, file: issue.metadata };
+  const { publication } = await nextOnlineMetadata(
+    metadataState(status, base),
+    { ...(batches && { batches }), ...(dueStatement && { statement }) },
+    (role, signed) => signer.metadata({ role, signed }),
+    at,
+  );
+  return publication;
+}
+
+/** Versions as the signer signed them last: one that was signed and never published is passed over. */
+function metadataState(
+  status: SignerStatus,
+  { targets, batches }: Pick<FirstRound, "targets" | "batches">,
+): MetadataState {
+  const revocations = status.metadata.get("revocations");
+  return {
+    targets,
+    batches,
+    ...(revocations && {
+      revocations: { version: revocations.version, file: assemble(revocations.signed, [revocations]) },
+    }),
+    snapshotVersion: versionOf(status, "snapshot") ?? 0,
+    timestampVersion: versionOf(status, "timestamp") ?? 0,
+  };
+}
+
+type OnlineRole = "snapshot" | "timestamp" | "revocations";
+
+function versionOf(status: SignerStatus, role: OnlineRole): number | undefined {
+  return status.metadata.get(role)?.version;
+}
+
+/** When a role was signed last; it lives for a fixed time from then on. */
+export function signedAt(status: SignerStatus, role: OnlineRole): number {
+  const last = status.metadata.get(role);
+  if (!last) return 0;
+  return parseSigned(role === "revocations" ? "targets" : role, last.signed).expires - ONLINE_LIFETIME_SECONDS;
+}

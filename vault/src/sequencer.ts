@@ -1,0 +1,234 @@
+/**
+ * The one loop: looks for work in the database, takes one step, looks again. There is no other caller of sign, append
+ * and publish, and no other recovery: what a crash left undone is what the loop finds undone.
+ *
+ * The order of the looks is the order of what must not wait: a statement that was signed before a crash, an approved
+ * batch, an approved status event, a publication that is due, and only then new proposals.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { CodedError, formatHex, OperationError } from "@viafabric/schemas";
+import { Desk, type DeskDependencies } from "./desk.ts";
+import { validateRequest } from "./issuance.ts";
+import { logIssue, readIssue } from "./issue.ts";
+import { logStatusEvent } from "./log-events.ts";
+import { type ProposalBase, proposeBatch, proposeRenewal, RENEWAL_SECONDS } from "./proposals.ts";
+import type { EventRecord, RequestRecord } from "./records.ts";
+import { epochOf, publicationRound } from "./round.ts";
+import { floorFiles } from "./status-files.ts";
+
+export interface SequencerDependencies extends DeskDependencies {
+  /** Seconds between two statements when nothing happens. */
+  readonly statementSeconds: number;
+  /** Told each step that was taken, and each failure. */
+  readonly report: (line: string, details: Readonly<Record<string, unknown>>) => void;
+}
+
+/** How long to sleep when there is nothing to do and nobody calls. */
+const IDLE_MILLISECONDS = 5000;
+const FAILURE_MILLISECONDS_MIN = 500;
+const FAILURE_MILLISECONDS_MAX = 60_000;
+/** A statement is made a little before the next one is due, so that a punctual node never finds an old one. */
+const PUNCTUAL_SECONDS = 60;
+/** Status events looked at in one step. */
+const EVENTS_MAX = 100;
+const NONCE_SECONDS = 3600;
+
+export class Sequencer {
+  readonly #deps: SequencerDependencies;
+  #desk: Desk;
+  #problem: string | undefined;
+  #wake: () => void = () => {};
+  #stopping = false;
+  #loop: Promise<void> = Promise.resolve();
+  #noncesForgotten = 0;
+
+  private constructor(deps: SequencerDependencies, desk: Desk) {
+    this.#deps = deps;
+    this.#desk = desk;
+  }
+
+  /** @throws OperationError ERR_HOME before genesis; ERR_LOCKED */
+  static async open(deps: SequencerDependencies): Promise<Sequencer> {
+    const desk = await Desk.open(deps);
+    try {
+      desk.need();
+    } catch (error) {
+      await desk.close();
+      throw error;
+    }
+    return new Sequencer(deps, desk);
+  }
+
+  get desk(): Desk {
+    return this.#desk;
+  }
+
+  health(): { readonly logSize: number; readonly problem?: string } {
+    return { logSize: this.#desk.log.size, ...(this.#problem !== undefined && { problem: this.#problem }) };
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  /** There is something to do. */
+  wake(): void {
+    this.#wake();
+  }
+
+  /** Lets the step in progress finish. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake();
+    await this.#loop;
+    await this.#desk.close();
+  }
+
+  /** Takes one step. @returns its name, or undefined when there is nothing to do */
+  async step(): Promise<string | undefined> {
+    const { signer, store } = this.#deps;
+    const desk = this.#desk;
+    const held = desk.need().statement.statement;
+    const state = await signer.state();
+    if (epochOf(state.statement) > held.epoch) return this.#round();
+    const [ready] = await store.events("ready");
+    if (ready && (await this.#isUnlogged(ready))) return this.#issue(ready);
+    if (await this.#logEvents()) return "status events logged";
+    const logged = await store.statusEvents("logged", 1);
+    if (ready || logged.length > 0 || this.#deps.now() >= this.#nextStatement(held.issued)) return this.#round();
+    return (await this.#endOldEvents()) ?? (await this.#propose());
+  }
+
+  async #run(): Promise<void> {
+    let pause = FAILURE_MILLISECONDS_MIN;
+    let failed = false;
+    while (!this.#stopping) {
+      const idle = this.#called();
+      try {
+        if (failed) await this.#reopen();
+        const step = await this.step();
+        [failed, pause, this.#problem] = [false, FAILURE_MILLISECONDS_MIN, undefined];
+        if (step) this.#deps.report(step, { log: this.#desk.log.size });
+        else await idle(IDLE_MILLISECONDS);
+      } catch (error) {
+        failed = true;
+        this.#problem = error instanceof Error ? error.message : String(error);
+        this.#deps.report("a step failed", { code: error instanceof CodedError ? error.code : "ERR_INTERNAL", error });
+        await idle(pause);
+        pause = Math.min(2 * pause, FAILURE_MILLISECONDS_MAX);
+      }
+    }
+  }
+
+  /** After a failure nobody knows what took place: everything is read again, as after a crash. */
+  async #reopen(): Promise<void> {
+    await this.#desk.close().catch(() => {});
+    this.#desk = await Desk.open(this.#deps);
+  }
+
+  /** A call that comes while a step runs must not be slept through. */
+  #called(): (milliseconds: number) => Promise<void> {
+    const calm = new AbortController();
+    this.#wake = () => calm.abort();
+    return async (milliseconds) => {
+      if (this.#stopping) return;
+      await sleep(milliseconds, undefined, { signal: calm.signal }).catch(() => {});
+    };
+  }
+
+  async #round(): Promise<string> {
+    await publicationRound(this.#desk);
+    return `epoch ${this.#desk.history.held?.statement.epoch} published`;
+  }
+
+  async #isUnlogged(event: EventRecord): Promise<boolean> {
+    const { logged } = await this.#deps.signer.state();
+    if (logged.batches < event.proposal.version) return true;
+    const batches = await this.#deps.store.batchesOf(event.proposal.id);
+    return batches.some(({ leafIndex }) => leafIndex === undefined);
+  }
+
+  async #issue(event: EventRecord): Promise<string> {
+    await logIssue(this.#desk, await readIssue(this.#desk, event));
+    return `batches ${event.proposal.version} logged`;
+  }
+
+  async #logEvents(): Promise<boolean> {
+    let worked = false;
+    for (const event of await this.#deps.store.statusEvents("open", EVENTS_MAX)) {
+      const { outcome, reason } = await logStatusEvent(this.#desk, event);
+      if (outcome === "refused") this.#deps.report("status event refused", { event: formatHex(event.id), reason });
+      worked ||= outcome === "logged";
+    }
+    return worked;
+  }
+
+  #nextStatement(issued: number): number {
+    const { statementSeconds } = this.#deps;
+    return issued + Math.max(1, statementSeconds - PUNCTUAL_SECONDS);
+  }
+
+  /** Proposals that nobody completed, and nonces that are too old to be sent again. */
+  async #endOldEvents(): Promise<string | undefined> {
+    const { store, now } = this.#deps;
+    if (now() >= this.#noncesForgotten + NONCE_SECONDS) {
+      await store.forgetNonces(now());
+      this.#noncesForgotten = now();
+    }
+    for (const { proposal } of await store.events("open")) {
+      if (now() < proposal.expires) continue;
+      await store.moveEvent(proposal.id, "open", "expired");
+      return `proposal ${proposal.role} ${proposal.version} expired`;
+    }
+    return undefined;
+  }
+
+  /** One proposal at a time: each head builds on the one before. */
+  async #propose(): Promise<string | undefined> {
+    const { store, now } = this.#deps;
+    if ((await store.events("open")).some(({ proposal }) => proposal.role === "batches")) return undefined;
+    const request = await store.waitingRequest();
+    if (request) return this.#proposeBatch(request);
+    if (this.#desk.need().trusted.expires.batches - now() > RENEWAL_SECONDS) return undefined;
+    const base = await this.#base();
+    await store.addEvent(proposeRenewal(base));
+    return "renewal of the head proposed";
+  }
+
+  async #proposeBatch(row: RequestRecord): Promise<string> {
+    const { store, now, issuer } = this.#deps;
+    try {
+      const body: unknown = JSON.parse(Buffer.from(row.body).toString("utf8"));
+      const request = validateRequest(body, { ...this.#desk.need().trusted, issuer }, now());
+      const planned = proposeBatch(request, await this.#base());
+      await store.addEvent(planned, row.id);
+      return `batches ${planned.proposal.version} proposed`;
+    } catch (error) {
+      // Allowed when it came, and not any more; or simply too much. The operator reads why.
+      if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
+      await store.refuseRequest(row.id, `${error.code}: ${error.message}`.slice(0, 1024));
+      return "request refused";
+    }
+  }
+
+  async #base(): Promise<ProposalBase> {
+    const { store, settings, issuer, secretKey, random, now } = this.#deps;
+    const { trusted, statement } = this.#desk.need();
+    // A fresh node must be able to fetch what the head will name as its floor, before trustees see the head.
+    for (const { path, bytes } of floorFiles(this.#desk.history.previous))
+      await this.#desk.storage.putImmutable(path, bytes);
+    return {
+      trusted,
+      statement,
+      log: this.#desk.log.head,
+      manifests: await this.#desk.manifests(),
+      settings,
+      issuer,
+      plannedEnd: await store.plannedEnd(),
+      lastVersion: await store.lastVersion("batches"),
+      secretKey,
+      random,
+      now: now(),
+    };
+  }
+}

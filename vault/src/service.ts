@@ -1,0 +1,133 @@
+/**
+ * A vault in operation: PostgreSQL and the bounded signer as children, the sequencer, the app. Started in that order and
+ * stopped in the other one; whatever fails on the way stops what was started before it.
+ */
+import { randomBytes } from "node:crypto";
+import { connect, readSignerConfig, type SignerProcess, startSigner } from "@viafabric/hsm/signer";
+import { ensureFolder, lockFolder, PRIVATE_FOLDER, readFileBounded } from "@viafabric/platform";
+import { METADATA_BYTES_MAX } from "@viafabric/tuf";
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
+import { buildApp } from "./app.ts";
+import type { DeskDependencies } from "./desk.ts";
+import { foundAuthority, publishGenesis } from "./founding.ts";
+import type { Genesis } from "./genesis.ts";
+import { GENESIS_FILE_BYTES_MAX, parseSettings } from "./genesis-folder.ts";
+import { type Home, readHomeFile } from "./home.ts";
+import { sealedKit } from "./kit-material.ts";
+import { openDatabase } from "./postgres.ts";
+import { SECRET_KEY_BYTES } from "./secrets.ts";
+import { Sequencer } from "./sequencer.ts";
+import { openStore } from "./store.ts";
+
+export interface ServiceOptions {
+  /** A database elsewhere; the embedded one when left out. */
+  readonly databaseUrl?: string | undefined;
+  /** Unix seconds. */
+  readonly now: () => number;
+  readonly report: (line: string, details: Readonly<Record<string, unknown>>) => void;
+}
+
+export interface Service {
+  readonly app: FastifyInstance;
+  readonly sequencer: Sequencer;
+  /** Settles when the signer has ended: without it the vault can do nothing but serve files. */
+  readonly signerEnded: Promise<void>;
+  stop(): Promise<void>;
+}
+
+const FIRST = "run `via vault init`, let the trustees sign, then run `via vault genesis`";
+
+/** `via vault genesis`. @throws VerificationError ERR_THRESHOLD until k trustees have signed */
+export async function runGenesis(home: Home, options: ServiceOptions): Promise<Genesis> {
+  const founded = await foundAuthority(home, options.now());
+  await withParts(home, options, async ({ deps }) => publishGenesis(deps, founded));
+  return founded.genesis;
+}
+
+/** Everything but the listening socket. */
+export async function startService(
+  home: Home,
+  options: ServiceOptions & { readonly statementSeconds: number; readonly logger?: FastifyBaseLogger },
+): Promise<Service> {
+  const parts = await openParts(home, options);
+  const { deps, signer } = parts;
+  try {
+    const sequencer = await Sequencer.open({ ...deps, ...options });
+    parts.closers.push(() => sequencer.stop());
+    const published = () => sequencer.desk.need();
+    const authority = published().trusted.authority;
+    await deps.store.bindAuthority(authority, options.now());
+    const app = await buildApp({
+      store: deps.store,
+      trust: () => published().trusted,
+      requestTrust: () => ({ ...published().trusted, issuer: deps.issuer }),
+      publicFolder: home.public,
+      sealKit: (kit, publicKey) => sealedKit(sequencer.desk, kit, publicKey),
+      now: options.now,
+      wake: () => sequencer.wake(),
+      health: () => sequencer.health(),
+      ...(options.logger && { logger: options.logger }),
+    });
+    parts.closers.push(async () => app.close());
+    sequencer.start();
+    return { app, sequencer, signerEnded: signer.exited, stop: () => parts.close() };
+  } catch (error) {
+    await parts.close();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly deps: DeskDependencies;
+  readonly signer: SignerProcess;
+  readonly closers: (() => Promise<void>)[];
+  close(): Promise<void>;
+}
+
+async function withParts(home: Home, options: ServiceOptions, work: (parts: Parts) => Promise<void>): Promise<void> {
+  const parts = await openParts(home, options);
+  try {
+    await work(parts);
+  } finally {
+    await parts.close();
+  }
+}
+
+async function openParts(home: Home, options: ServiceOptions): Promise<Parts> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (let closer = closers.pop(); closer; closer = closers.pop()) await closer();
+  };
+  try {
+    const pinnedRoot = await readHomeFile(home.pinnedRoot, METADATA_BYTES_MAX.root, FIRST);
+    const settings = parseSettings(await readHomeFile(home.settings, GENESIS_FILE_BYTES_MAX, FIRST));
+    const config = await readSignerConfig(home.signerConfig);
+    closers.push(await lockFolder(home.private));
+    const database = await openDatabase({ folder: home.db, url: options.databaseUrl });
+    closers.push(() => database.stop());
+    const store = await openStore(database.target);
+    closers.push(() => store.close());
+    const signer = await startSigner(home.signerConfig, (line) => options.report("signer", { line }));
+    closers.push(() => signer.stop());
+    const client = await connect(signer.socket);
+    closers.push(() => client.close());
+    await ensureFolder(home.staging, PRIVATE_FOLDER);
+    const deps: DeskDependencies = {
+      store,
+      signer: client,
+      publicFolder: home.public,
+      stagingFolder: home.staging,
+      pinnedRoot,
+      logKey: config.keys.log.publicKey,
+      issuer: config.keys.issuer.publicKey.kid,
+      settings,
+      secretKey: await readFileBounded(home.vaultKey, SECRET_KEY_BYTES),
+      random: (length) => new Uint8Array(randomBytes(length)),
+      now: options.now,
+    };
+    return { deps, signer, closers, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
