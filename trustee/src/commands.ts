@@ -45,6 +45,9 @@ export interface Session {
   readonly now: () => number;
 }
 
+/** Asked for once it is needed, after consent. */
+export type Secret = () => Promise<string>;
+
 /** Asked before anything is signed, with the thing to be signed. No answer means no. */
 export type Consent<Subject> = (subject: Subject) => Promise<boolean>;
 
@@ -65,10 +68,10 @@ export async function enroll(
   home: Home,
   folder: string,
   review: GenesisReview,
-  passphrase: string,
+  passphrase: Secret,
   now: number,
 ): Promise<string> {
-  const signer = await openSigner(home, passphrase);
+  const signer = await openSigner(home, await passphrase());
   return withJournal(home, async (journal) => {
     const decisions = GENESIS_ROLES.map((role): Decision => {
       return { kind: "sign", role, version: 1, id: sha256(review.parts[role]), time: now };
@@ -126,7 +129,7 @@ export async function review(
 export async function sign(
   session: Session,
   id: Uint8Array,
-  passphrase: string,
+  passphrase: Secret,
   consent: Consent<Review>,
 ): Promise<Review | undefined> {
   const { review: looked } = await review(session, id);
@@ -135,7 +138,7 @@ export async function sign(
   return withJournal(session.home, async (journal) => {
     verifyDecision(journal.decisions, decision);
     if (!(await consent(looked))) return undefined;
-    const signer = await openSigner(session.home, passphrase);
+    const signer = await openSigner(session.home, await passphrase());
     assertVoice(looked, signer);
     await journal.record(decision);
     const vault = await openVault(session);
@@ -145,14 +148,14 @@ export async function sign(
 }
 
 /** A rejection needs no review: it is the answer to what could not be reviewed, too. */
-export async function reject(session: Session, id: Uint8Array, reason: string, passphrase: string): Promise<void> {
+export async function reject(session: Session, id: Uint8Array, reason: string, passphrase: Secret): Promise<void> {
   const { authority } = await readFirstRoot(session.home);
   const vault = await openVault(session);
   const { role, version } = await vault.proposal(id);
   const decision: Decision = { kind: "reject", role, version, id, time: session.now() };
   await withJournal(session.home, async (journal) => {
     verifyDecision(journal.decisions, decision);
-    const signer = await openSigner(session.home, passphrase);
+    const signer = await openSigner(session.home, await passphrase());
     const rejection = await signRejection(signer, authority, id, reason);
     await journal.record(decision);
     await vault.reject(signer, id, rejection);
@@ -168,7 +171,7 @@ export interface ProposedEvent {
 export async function proposeEvent(
   session: Session,
   wish: StatusWish,
-  passphrase: string,
+  passphrase: Secret,
   consent: Consent<ProposedEvent>,
 ): Promise<ProposedEvent | undefined> {
   const now = session.now();
@@ -186,7 +189,7 @@ export async function proposeEvent(
 export async function joinEvent(
   session: Session,
   id: Uint8Array,
-  passphrase: string,
+  passphrase: Secret,
   consent: Consent<EventBody>,
 ): Promise<EventBody | undefined> {
   const now = session.now();
@@ -204,11 +207,11 @@ async function withSignedEvent(
   session: Session,
   { id, body }: ProposedEvent,
   { authority }: TrustedState,
-  passphrase: string,
+  passphrase: Secret,
   send: (vault: VaultClient, signer: Signer, signature: Uint8Array) => Promise<void>,
 ): Promise<void> {
   await withJournal(session.home, async (journal) => {
-    const signer = await openSigner(session.home, passphrase);
+    const signer = await openSigner(session.home, await passphrase());
     await journal.record({ kind: "event", role: "", version: 0, id, time: session.now() });
     await send(await openVault(session), signer, await signEventBody(signer, authority, body));
   });

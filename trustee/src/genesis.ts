@@ -102,10 +102,10 @@ export async function readGenesisFolder(folder: string): Promise<GenesisFiles> {
 export function reviewGenesis(files: GenesisFiles, own: PublicKey, now: number): GenesisReview {
   const cards = files.cards.map(verifyEnrolmentCard);
   const trustees = cards.filter((card) => card.role === "trustee");
-  const authorityCard = parseAuthorityCard(files.authorityCard);
-  const root = rootFromCards(trustees, authorityCard);
   if (!trustees.some((card) => equalBytes(card.key.kid, own.kid)))
     throw wrong("your own card is not among the trustees' cards");
+  const authorityCard = parseAuthorityCard(files.authorityCard);
+  const root = rootFromCards(trustees, authorityCard);
   if (!equalBytes(root, files.parts.root)) throw mismatch("root.json is not the root that the cards make");
   const authority = authorityOf(root);
   const quorum: Role = { keys: trustees.map((card) => card.key), threshold: authorityCard.threshold };

@@ -28,6 +28,7 @@ import {
   reject,
   review,
   reviewEnrolment,
+  type Secret,
   type Session,
   sign,
   status,
@@ -117,7 +118,7 @@ signing(homeCommand("enroll", "Found an authority: check its genesis folder and 
     showGenesis(out, looked);
     if (!(await agreed(options, "Do the words agree with everybody else's, and shall this be signed?")))
       return declined(out);
-    const file = await enroll(home, options.genesis, looked, await readPassphrase(options.passphraseFile), now());
+    const file = await enroll(home, options.genesis, looked, secretOf(options), now());
     out.result({ ...(genesisJson(looked) as object), signatures: file }, () => out.line(`Signed: ${file}`));
   });
 
@@ -145,8 +146,7 @@ signing(vaultCommand("sign <id>", "Review a proposal and approve it."))
       showReview(out, looked);
       return agreed(options, "Sign this?");
     };
-    const passphrase = await readPassphrase(options.passphraseFile);
-    const signed = await sign(sessionOf(options), parseId(id), passphrase, consent);
+    const signed = await sign(sessionOf(options), parseId(id), secretOf(options), consent);
     if (!signed) return declined(out);
     out.result({ signed: formatHex(signed.proposal.id), ...(reviewJson(signed) as object) }, () =>
       out.line("Signed and sent."),
@@ -163,7 +163,7 @@ signing(vaultCommand("reject <id>", "Refuse a proposal, for ever and with a reas
     const out = outputOf(command);
     const parsed = parseId(id);
     if (!(await agreed(options, `Reject ${formatHex(parsed)}? This tool will never sign it.`))) return declined(out);
-    await reject(sessionOf(options), parsed, options.reason, await readPassphrase(options.passphraseFile));
+    await reject(sessionOf(options), parsed, options.reason, secretOf(options));
     out.result({ rejected: formatHex(parsed) }, () => out.line("Rejected and sent."));
   });
 
@@ -192,8 +192,7 @@ for (const action of ["suspend", "revoke", "reinstate"] as const) {
         reason: options.reason,
         undoes: parseLeaves(options.undoes),
       };
-      const passphrase = await readPassphrase(options.passphraseFile);
-      const event = await proposeEvent(sessionOf(options), wish, passphrase, async ({ id, body }) => {
+      const event = await proposeEvent(sessionOf(options), wish, secretOf(options), async ({ id, body }) => {
         showEvent(out, id, decodeEventBody(body));
         return agreed(options, "Sign this?");
       });
@@ -212,14 +211,17 @@ signing(vaultCommand("sign-event <id>", "Sign a status event that another truste
   .action(async (id: string, options: Options, command: Command) => {
     const out = outputOf(command);
     const parsed = parseId(id);
-    const passphrase = await readPassphrase(options.passphraseFile);
-    const signed = await joinEvent(sessionOf(options), parsed, passphrase, async (body) => {
+    const signed = await joinEvent(sessionOf(options), parsed, secretOf(options), async (body) => {
       showEvent(out, parsed, body);
       return agreed(options, "Sign this?");
     });
     if (!signed) return declined(out);
     out.result(eventJson(parsed, signed), () => out.line("Signed and sent."));
   });
+
+function secretOf({ passphraseFile }: Options): Secret {
+  return () => readPassphrase(passphraseFile);
+}
 
 function sessionOf(options: Options): Session {
   const source = options.public ?? publicUrl(options.vault);

@@ -91,7 +91,6 @@ export function reviewRoot(signed: Uint8Array, accepted: TrustedState, now: numb
   assertLifetime("root", root.expires, now);
   const changes: string[] = [];
   for (const name of ["root", "targets"] as const) {
-    assertQuorum(root.roles[name]);
     assertNotWeaker(name, accepted.root.roles[name], root.roles[name]);
     assertGradual(name, accepted.root.roles[name], root.roles[name]);
     changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
@@ -103,9 +102,18 @@ export function reviewRoot(signed: Uint8Array, accepted: TrustedState, now: numb
 }
 
 function assertNotWeaker(name: string, old: Role, next: Role): void {
-  assertQuorum(next);
+  assertMajority(name, next);
   if (next.threshold < old.threshold)
     throw broken(`the threshold of ${name} would fall from ${old.threshold} to ${next.threshold}`);
+}
+
+function assertMajority(name: string, role: Role): void {
+  try {
+    assertQuorum(role);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : "";
+    throw new VerificationError("ERR_PROPOSAL_POLICY", `${name} would be no quorum any more: ${reason}`, { cause });
+  }
 }
 
 /** k old trustees sign a rotation; if they could replace k, they could hand the authority over in one step. */

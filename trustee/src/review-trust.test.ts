@@ -1,0 +1,212 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  CodedError,
+  encodeHead,
+  encodeRules,
+  encodeTrustKeys,
+  genesisHead,
+  type KeyEntry,
+  noteVerifier,
+  type Purpose,
+  type Role,
+  type Rules,
+  sha256,
+  utf8,
+} from "@viafabric/schemas";
+import { formatPolicy } from "@viafabric/transparency-log";
+import {
+  assemble,
+  attachTargets,
+  buildBatches,
+  buildRoot,
+  buildTargets,
+  HEAD_PATH,
+  KEYS_PATH,
+  POLICY_PATH,
+  RULES_PATH,
+  signMetadata,
+  type TrustedState,
+  verifyTrust,
+} from "@viafabric/tuf";
+import { DAY, NOW, namedSigner } from "./fixtures.test.ts";
+import { reviewRoot, reviewTargets } from "./review-trust.ts";
+
+const TRUSTEES = [1, 2, 3, 4, 5].map((i) => namedSigner(`trustee ${i}`));
+const roleOf = (names: readonly string[], threshold: number): Role => {
+  return { keys: names.map((name) => namedSigner(name).publicKey), threshold };
+};
+const PEOPLE = [1, 2, 3, 4, 5].map((i) => `trustee ${i}`);
+const QUORUM = roleOf(PEOPLE, 3);
+
+const rootOf = (
+  change: Partial<Parameters<typeof buildRoot>[0]["roles"]> = {},
+  version = 1,
+  expires = NOW + 700 * DAY,
+) =>
+  buildRoot({
+    version,
+    expires,
+    roles: {
+      root: QUORUM,
+      targets: QUORUM,
+      snapshot: roleOf(["snapshot"], 1),
+      timestamp: roleOf(["timestamp"], 1),
+      ...change,
+    },
+  });
+
+const AUTHORITY = sha256(rootOf());
+const entry = (purpose: Purpose, name: string = purpose): KeyEntry => {
+  return { key: namedSigner(name).publicKey, purpose, class: "hardware", from: NOW, until: NOW + 700 * DAY };
+};
+const ENTRIES = (["issuer", "status", "station", "release", "operator"] as const).map((purpose) => entry(purpose));
+const RULES: Rules = {
+  authority: AUTHORITY,
+  thresholds: { suspend: 1, revokeKit: 2, revoke: 3, reinstate: 3 },
+  ages: new Map([["edge-basic", { soft: DAY, hard: 7 * DAY }]]),
+  classes: new Map([["issuer", "hardware"]]),
+};
+const policyOf = (name: string) => {
+  const logs = [{ verifier: noteVerifier("vault.example/log", namedSigner(name).publicKey) }];
+  return utf8(formatPolicy({ logs, witnesses: [], groups: [], quorum: undefined }));
+};
+const FILES: ReadonlyMap<string, Uint8Array> = new Map([
+  [KEYS_PATH, encodeTrustKeys(ENTRIES)],
+  [RULES_PATH, encodeRules(RULES)],
+  [POLICY_PATH, policyOf("log")],
+  ["policy/lineage.json", utf8("{}")],
+]);
+const REVOCATIONS = roleOf(["revocations"], 1);
+
+async function acceptedState(): Promise<TrustedState> {
+  const sign = async (bytes: Uint8Array) =>
+    assemble(bytes, await Promise.all(TRUSTEES.slice(0, 3).map((t) => signMetadata(t, bytes))));
+  const head = encodeHead(genesisHead(AUTHORITY, NOW));
+  const targets = buildTargets({
+    version: 1,
+    expires: NOW + 300 * DAY,
+    targets: FILES,
+    batches: QUORUM,
+    revocations: REVOCATIONS,
+  });
+  return verifyTrust({
+    pinned: { file: await sign(rootOf()) },
+    roots: [],
+    targets: await sign(targets),
+    batches: await sign(buildBatches({ version: 1, expires: NOW + 100 * DAY, head })),
+    targetFiles: new Map([...FILES, [HEAD_PATH, head]]),
+  });
+}
+
+const coded = (code: string, what: string) => (error: unknown) => {
+  assert.ok(error instanceof CodedError, `${what}: ${error}`);
+  assert.equal(error.code, code, `${what}: ${error.message}`);
+  return true;
+};
+
+test("new targets are shown as what they change", async () => {
+  const accepted = await acceptedState();
+  const files = new Map([
+    ...FILES,
+    [KEYS_PATH, encodeTrustKeys([...ENTRIES.slice(1), entry("issuer", "new issuer")])],
+    [RULES_PATH, encodeRules({ ...RULES, thresholds: { ...RULES.thresholds, suspend: 2 } })],
+    [POLICY_PATH, policyOf("new log")],
+    ["profiles/edge-basic.json", utf8("{}")],
+  ]);
+  const batches = roleOf([...PEOPLE.slice(1), "trustee 6"], 3);
+  const signed = buildTargets({
+    version: 2,
+    expires: NOW + 300 * DAY,
+    targets: files,
+    batches,
+    revocations: REVOCATIONS,
+  });
+  const { changes, quorums } = reviewTargets(signed, attachTargets(files), accepted, NOW);
+  assert.deepEqual(quorums, [accepted.trustees]);
+  for (const expected of [
+    /^batches: new key/,
+    /^batches: key .* goes$/,
+    /^new: issuer key/,
+    /^goes: issuer key/,
+    /^new rule: suspend takes 2$/,
+    /^rule goes: suspend takes 1$/,
+    /^the log policy changes/,
+    /^new file profiles/,
+  ])
+    assert.equal(changes.filter((change) => expected.test(change)).length, 1, `${expected} in ${changes.join("\n")}`);
+  const idle = buildTargets({
+    version: 2,
+    expires: NOW + 300 * DAY,
+    targets: FILES,
+    batches: QUORUM,
+    revocations: REVOCATIONS,
+  });
+  assert.deepEqual(reviewTargets(idle, attachTargets(FILES), accepted, NOW).changes, []);
+});
+
+test("targets that weaken the authority are refused", async () => {
+  const accepted = await acceptedState();
+  const build = (change: Partial<Parameters<typeof buildTargets>[0]>) =>
+    buildTargets({
+      version: 2,
+      expires: NOW + 300 * DAY,
+      targets: FILES,
+      batches: QUORUM,
+      revocations: REVOCATIONS,
+      ...change,
+    });
+  const foreign = new Map([...FILES, [RULES_PATH, encodeRules({ ...RULES, authority: new Uint8Array(32) })]]);
+  const attempts: readonly (readonly [string, string, Uint8Array, ReadonlyMap<string, Uint8Array>])[] = [
+    ["the accepted version", "ERR_PROPOSAL_BASE", build({ version: 1 }), FILES],
+    ["ten years", "ERR_PROPOSAL_POLICY", build({ expires: NOW + 3650 * DAY }), FILES],
+    ["a lower threshold", "ERR_PROPOSAL_POLICY", build({ batches: { ...QUORUM, threshold: 2 } }), FILES],
+    [
+      "a threshold that falls with its keys",
+      "ERR_PROPOSAL_POLICY",
+      build({ batches: roleOf(PEOPLE.slice(0, 3), 2) }),
+      FILES,
+    ],
+    ["one person", "ERR_PROPOSAL_POLICY", build({ batches: roleOf(PEOPLE.slice(0, 1), 1) }), FILES],
+    ["rules of another authority", "ERR_AUTHORITY", build({ targets: foreign }), foreign],
+    ["a file that did not come", "ERR_PROPOSAL_MISMATCH", build({}), new Map([...FILES].slice(1))],
+    [
+      "another file than listed",
+      "ERR_METADATA_MISMATCH",
+      build({}),
+      new Map([...FILES, ["policy/lineage.json", utf8("{ }")]]),
+    ],
+    [
+      "a file that is not listed",
+      "ERR_METADATA_MISMATCH",
+      build({}),
+      new Map([...FILES, ["policy/other.json", utf8("{}")]]),
+    ],
+  ];
+  for (const [what, code, signed, files] of attempts)
+    assert.throws(() => reviewTargets(signed, attachTargets(files), accepted, NOW), coded(code, what), what);
+});
+
+test("a root rotates slowly, keeps its majority and needs old and new trustees", async () => {
+  const accepted = await acceptedState();
+  const rotated = roleOf([...PEOPLE.slice(2), "trustee 6", "trustee 7"], 3);
+  const { changes, quorums } = reviewRoot(rootOf({ root: rotated, targets: rotated }, 2), accepted, NOW);
+  assert.equal(changes.length, 8);
+  assert.deepEqual(
+    quorums.map(({ keys }) => keys.length),
+    [5, 5],
+  );
+  const taken = roleOf([...PEOPLE.slice(3), "trustee 6", "trustee 7", "trustee 8"], 3);
+  const attempts: readonly (readonly [string, string, Uint8Array])[] = [
+    ["a gap", "ERR_PROPOSAL_BASE", rootOf({}, 3)],
+    ["the accepted version", "ERR_PROPOSAL_BASE", rootOf({}, 1)],
+    ["three new of five", "ERR_PROPOSAL_POLICY", rootOf({ root: taken }, 2)],
+    ["three new for targets", "ERR_PROPOSAL_POLICY", rootOf({ targets: taken }, 2)],
+    ["a lower threshold", "ERR_PROPOSAL_POLICY", rootOf({ root: roleOf(PEOPLE.slice(0, 3), 2) }, 2)],
+    ["no majority", "ERR_PROPOSAL_POLICY", rootOf({ root: roleOf(PEOPLE, 2) }, 2)],
+    ["a trustee's key for the timestamp", "ERR_PROPOSAL_POLICY", rootOf({ timestamp: roleOf(["trustee 1"], 1) }, 2)],
+    ["ten years", "ERR_PROPOSAL_POLICY", rootOf({}, 2, NOW + 3650 * DAY)],
+  ];
+  for (const [what, code, signed] of attempts)
+    assert.throws(() => reviewRoot(signed, accepted, NOW), coded(code, what), what);
+});
