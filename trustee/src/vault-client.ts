@@ -22,8 +22,10 @@ import {
 } from "@viafabric/schemas";
 import { type Attachments, type ProposalRole, parseJson, type Rejection, type TufSignature } from "@viafabric/tuf";
 
-/** A link over a satellite answers within this, or not today. */
-const TIMEOUT_MS = 10_000;
+/** A link over a satellite sends something within this, or is down. */
+const SILENCE_MS = 10_000;
+/** Whoever sends a byte every nine seconds is not sending a proposal. */
+const ANSWER_MS = 15 * 60_000;
 /** 100,000 payloads in base64 are some 40 MB. */
 const RESPONSE_BYTES_MAX = 64 * 1024 * 1024;
 const LIST_MAX = 10_000;
@@ -110,25 +112,31 @@ function baseOf(url: string): URL {
 }
 
 async function ask(url: URL, request: RequestInit): Promise<unknown> {
+  const silence = new AbortController();
+  const timer = setTimeout(() => silence.abort(new Error(`nothing for ${SILENCE_MS / 1000} seconds`)), SILENCE_MS);
+  const signal = AbortSignal.any([silence.signal, AbortSignal.timeout(ANSWER_MS)]);
   let response: Response;
   let bytes: Uint8Array;
   try {
-    response = await fetch(url, { ...request, signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
-    bytes = await readBounded(url, response);
+    response = await fetch(url, { ...request, signal, redirect: "error" });
+    bytes = await readBounded(url, response, () => timer.refresh());
   } catch (cause) {
     if (cause instanceof OperationError) throw cause;
     const reason = cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : "";
     throw new OperationError("ERR_VAULT", `could not reach ${url}: ${reason}`, { cause, retryable: true });
+  } finally {
+    clearTimeout(timer);
   }
   if (!response.ok)
     throw new OperationError("ERR_VAULT", `${url.pathname} answered ${response.status}: ${problemOf(bytes)}`);
   return parseJson(bytes);
 }
 
-async function readBounded(url: URL, response: Response): Promise<Uint8Array> {
+async function readBounded(url: URL, response: Response, heard: () => void): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const part of response.body ?? []) {
+    heard();
     length += part.length;
     if (length > RESPONSE_BYTES_MAX)
       throw new OperationError("ERR_VAULT", `${url.pathname} answered more than ${RESPONSE_BYTES_MAX} bytes`);

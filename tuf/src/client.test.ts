@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/pro
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { Metadata, MetadataKind } from "@tufjs/models";
 import {
   buildConsistencyProof,
   CodedError,
@@ -25,11 +26,21 @@ import {
   NOW,
   p256Signer,
   publish,
+  publishOnline,
   roleOf,
   signed,
   type TestAuthority,
 } from "./fixtures.test.ts";
-import { buildRoot, buildTimestamp, canonicalJson, formatExpires } from "./index.ts";
+import {
+  assemble,
+  buildBatches,
+  buildRoot,
+  buildTimestamp,
+  canonicalJson,
+  formatExpires,
+  keyJson,
+  signMetadata,
+} from "./index.ts";
 import { storeFile } from "./store.ts";
 
 const refusedWith = (code: string) => (error: unknown) => {
@@ -249,6 +260,32 @@ test("what tuf-js accepts and other clients do not is refused", () =>
       files.set("tuf/metadata/timestamp.json", await signed(bytes, [authority.timestamp]));
       await refuses(world, "ERR_METADATA");
     }
+  }));
+
+test("two people with three key ids do not make a quorum of three, though they do in tuf-js", () =>
+  withWorld(async (world) => {
+    const { authority, files } = world;
+    await publish(authority, files);
+    const targets = JSON.parse(Buffer.from(files.get("tuf/metadata/1.targets.json")!).toString()).signed;
+    const [batches] = targets.delegations.roles;
+    const [first, second] = authority.trustees;
+    const alias = "ab".repeat(32);
+    targets.delegations.keys[alias] = keyJson(first!.publicKey);
+    batches.keyids.push(alias);
+    const signedTargets = await signed(canonicalJson(targets), authority.trustees.slice(0, 3));
+    const head = buildBatches({
+      version: 1,
+      expires: NOW + DAY,
+      head: [...files].find(([name]) => name.endsWith("head.cbor"))![1],
+    });
+    const twice = [await signMetadata(first!, head), await signMetadata(second!, head)];
+    const signedBatches = assemble(head, [...twice, { ...twice[0]!, keyid: alias }]);
+    files.set("tuf/metadata/1.targets.json", signedTargets).set("tuf/metadata/1.batches.json", signedBatches);
+    await publishOnline(authority, files, signedTargets, signedBatches);
+    await refuses(world, "ERR_METADATA");
+    const theirs = Metadata.fromJSON(MetadataKind.Targets, JSON.parse(Buffer.from(signedTargets).toString()));
+    const counted = Metadata.fromJSON(MetadataKind.Targets, JSON.parse(Buffer.from(signedBatches).toString()));
+    theirs.verifyDelegate("batches", counted);
   }));
 
 test("a network that fails is not mistaken for an attack", () =>

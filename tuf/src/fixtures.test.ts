@@ -179,6 +179,40 @@ export async function publish(
     buildBatches({ version: p.batchesVersion, expires: p.expires, head: headBytes }),
     p.batchesSigners,
   );
+  const { snapshot, timestamp } = await onlineFiles(authority, p, targets, batches);
+  for (const [path, bytes] of [...targetFiles, [HEAD_PATH, headBytes] as const])
+    files.set(`tuf/targets/${targetFileName(path, fileInfo(bytes).sha256)}`, bytes);
+  const metadata = { root: authority.root, targets, batches, snapshot, timestamp };
+  const versions = {
+    root: 1,
+    targets: p.targetsVersion,
+    batches: p.batchesVersion,
+    snapshot: p.onlineVersion,
+    timestamp: 0,
+  };
+  for (const [role, bytes] of Object.entries(metadata))
+    files.set(`tuf/metadata/${metadataFileName(role, versions[role as keyof typeof versions])}`, bytes);
+  return p;
+}
+
+/** New snapshot and timestamp, version 1, over the files given. */
+export async function publishOnline(
+  authority: TestAuthority,
+  files: Files,
+  targets: Uint8Array,
+  batches: Uint8Array,
+): Promise<void> {
+  const p = { onlineVersion: 1, onlineExpires: NOW + 30 * DAY, targetsVersion: 1, batchesVersion: 1 };
+  const { snapshot, timestamp } = await onlineFiles(authority, p, targets, batches);
+  files.set("tuf/metadata/1.snapshot.json", snapshot).set("tuf/metadata/timestamp.json", timestamp);
+}
+
+async function onlineFiles(
+  authority: TestAuthority,
+  p: Pick<Publication, "onlineVersion" | "onlineExpires" | "targetsVersion" | "batchesVersion">,
+  targets: Uint8Array,
+  batches: Uint8Array,
+): Promise<{ readonly snapshot: Uint8Array; readonly timestamp: Uint8Array }> {
   const snapshot = await signed(
     buildSnapshot({
       version: p.onlineVersion,
@@ -198,17 +232,5 @@ export async function publish(
     }),
     [authority.timestamp],
   );
-  for (const [path, bytes] of [...targetFiles, [HEAD_PATH, headBytes] as const])
-    files.set(`tuf/targets/${targetFileName(path, fileInfo(bytes).sha256)}`, bytes);
-  const metadata = { root: authority.root, targets, batches, snapshot, timestamp };
-  const versions = {
-    root: 1,
-    targets: p.targetsVersion,
-    batches: p.batchesVersion,
-    snapshot: p.onlineVersion,
-    timestamp: 0,
-  };
-  for (const [role, bytes] of Object.entries(metadata))
-    files.set(`tuf/metadata/${metadataFileName(role, versions[role as keyof typeof versions])}`, bytes);
-  return p;
+  return { snapshot, timestamp };
 }

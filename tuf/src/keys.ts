@@ -6,13 +6,14 @@
  * again and compared, and each key has one spelling.
  */
 
-import { createPublicKey } from "node:crypto";
 import {
   ed25519PublicKey,
   FormatError,
+  formatBase64,
   formatHex,
   isValidSignature,
   type PublicKey,
+  parseBase64,
   parseHex,
   parsePublicKey,
   quote,
@@ -20,6 +21,9 @@ import {
   sha256,
 } from "@viafabric/schemas";
 import { canonicalJson, type Json, type JsonObject } from "./canonical.ts";
+
+const PEM_BEGIN = "-----BEGIN PUBLIC KEY-----";
+const PEM_END = "-----END PUBLIC KEY-----";
 
 export interface TufSignature {
   readonly keyid: string;
@@ -60,18 +64,15 @@ function unsupported(value: Json): FormatError {
   return new FormatError("ERR_KEY", `neither an Ed25519 nor a P-256 key: ${quote(JSON.stringify(value))}`);
 }
 
+/** PEM (RFC 7468) as every library writes it: lines of 64 and a line feed at the end. */
 function pemOf(key: PublicKey): string {
-  return key.handle.export({ type: "spki", format: "pem" }).toString();
+  const lines = formatBase64(key.spki).match(/.{1,64}/g)!;
+  return [PEM_BEGIN, ...lines, PEM_END, ""].join("\n");
 }
 
+/** Any other layout of the same key is caught by writing it again. */
 function parsePem(pem: string): PublicKey {
-  let spki: Uint8Array;
-  try {
-    spki = new Uint8Array(createPublicKey({ key: pem, format: "pem" }).export({ type: "spki", format: "der" }));
-  } catch (cause) {
-    throw new FormatError("ERR_KEY", `not a PEM public key: ${quote(pem)}`, { cause });
-  }
-  return parsePublicKey(spki);
+  return parsePublicKey(parseBase64(pem.replace(PEM_BEGIN, "").replace(PEM_END, "").replaceAll("\n", "")));
 }
 
 /** Signs canonical bytes as TUF wants it: P-256 signatures in DER. */
