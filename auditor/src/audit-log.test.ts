@@ -71,6 +71,12 @@ async function publish(entries: readonly Uint8Array[], beside: Files = new Map()
       async remove(name) {
         staging.delete(name);
       },
+      async grow(_name, frontier) {
+        const grown = frontier.clone();
+        for (const entry of entries) grown.append(hashLeaf(entry));
+        return grown;
+      },
+      async close() {},
     },
     lock: {
       read: async () => held,

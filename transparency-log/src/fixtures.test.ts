@@ -20,6 +20,7 @@ import {
 import { formatCheckpoint } from "./checkpoint.ts";
 import type { FetchFile } from "./fetch.ts";
 import type { CheckpointLock, LockedHead, LogFiles, SignCheckpoint, StagingFiles } from "./log.ts";
+import { growFrontier } from "./second-root.ts";
 
 export const ORIGIN = "log.example/nfc";
 export const WITNESS = "witness.example/w1";
@@ -121,6 +122,10 @@ export function memoryStaging(map = new Map<string, Uint8Array>()): StagingFiles
     async remove(name) {
       map.delete(name);
     },
+    async grow(name, frontier) {
+      return growFrontier(frontier, await this.read(name));
+    },
+    async close() {},
   };
 }
 

@@ -1,5 +1,5 @@
 /** What a log needs from the world, and the folders of one machine that provide it. */
-import { readdir, unlink } from "node:fs/promises";
+import { readdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   ensureFolder,
@@ -10,9 +10,11 @@ import {
   readFileBounded,
   writeFileDurable,
 } from "@viafabric/platform";
-import { OperationError } from "@viafabric/schemas";
+import { type MerkleFrontier, OperationError } from "@viafabric/schemas";
 import type { TreeHead } from "./checkpoint.ts";
 import { type FetchFile, folderFetch } from "./fetch.ts";
+import { growFrontier, rootThread } from "./second-root.ts";
+import { SEGMENT_HEADER_BYTES } from "./staging.ts";
 
 /** The newest head that was signed. Apart from the published files, and never restored from a backup. */
 export interface LockedHead extends TreeHead {
@@ -58,13 +60,18 @@ export interface StagingFiles {
   read(name: string): Promise<Uint8Array>;
   /** Durable and atomic. */
   write(name: string, bytes: Uint8Array): Promise<void>;
-  /** May come back after a crash. */
+  /** May come back after a crash, unless something was written since. */
   remove(name: string): Promise<void>;
+  /** A copy of `frontier`, grown by the entries of the segment as the disk has it. */
+  grow(name: string, frontier: MerkleFrontier): Promise<MerkleFrontier>;
+  close(): Promise<void>;
 }
 
 /** One append: 2^20 entries of the largest kind would not fit in memory, so their bytes are limited as well. */
 export const APPEND_ENTRIES_MAX = 2 ** 20;
 export const APPEND_BYTES_MAX = 2 ** 29;
+/** From here on a second thread is worth waking: it takes as long as hashing this much. */
+const THREAD_BYTES_MIN = 2 ** 18;
 
 export async function folderFiles(folder: string): Promise<LogFiles> {
   await ensureFolder(folder);
@@ -87,10 +94,18 @@ export async function folderStaging(folder: string): Promise<StagingFiles> {
   const names = await readdir(folder);
   // A crash can leave the temporary file of a write that nobody was told about.
   for (const name of names) if (name.startsWith(".") && name.endsWith(".tmp")) await remove(name);
+  const thread = rootThread();
+  const read = (name: string) => readFileBounded(path.join(folder, name), APPEND_BYTES_MAX + SEGMENT_HEADER_BYTES);
   return {
     list: () => readdir(folder),
-    read: (name) => readFileBounded(path.join(folder, name), 2 * APPEND_BYTES_MAX),
+    read,
     write: (name, bytes) => writeFileDurable(path.join(folder, name), bytes, PRIVATE_FILE),
     remove,
+    async grow(name, frontier) {
+      const { size } = await stat(path.join(folder, name));
+      if (size >= THREAD_BYTES_MIN) return thread.ask(path.join(folder, name), frontier);
+      return growFrontier(frontier, await read(name));
+    },
+    close: () => thread.close(),
   };
 }

@@ -7,11 +7,11 @@
 import { CodedError, equalBytes, formatHex, OperationError } from "@viafabric/schemas";
 import { CHECKPOINT_PATH, type TreeHead } from "./checkpoint.ts";
 import type { LockedHead, LogFiles, StagingFiles } from "./log-ports.ts";
-import { EMPTY_TIP, growTip, type LogTip, verifyTip } from "./log-tip.ts";
+import { EMPTY_TIP, growTip, type LogTip, type NewFile, verifyTip } from "./log-tip.ts";
 import { type LogPolicy, verifyCheckpoint } from "./policy.ts";
-import { chainTo, decodeSegment, parseSegmentName, type SegmentName } from "./staging.ts";
+import { chainTo, entriesOf, parseSegment, parseSegmentName, type SegmentName } from "./staging.ts";
 import { tilePath } from "./tile.ts";
-import { edgeTiles } from "./tile-edge.ts";
+import { edgeTiles, rootOfEdge } from "./tile-edge.ts";
 import { readEdge } from "./tile-tree.ts";
 
 export interface Recovered {
@@ -33,7 +33,7 @@ export async function recover(ports: RecoveryPorts, policy: LogPolicy): Promise<
   await checkPublished(ports.files, policy, locked);
   const segments = (await ports.staging.list()).map(parseSegmentName).filter((segment) => segment !== undefined);
   const size = locked?.size ?? 0;
-  const chain = locked ? chainTo(locked, segments) : [];
+  const chain = chainTo(size, segments);
   const pending = segments.filter((segment) => segment.oldSize === size);
   if (pending.length > 1) {
     // The log stages nothing before the last append is settled, so this folder has had two writers.
@@ -76,15 +76,21 @@ async function replay(
 ): Promise<LogTip> {
   const [first] = chain;
   if (!first) return locked ? readTip(files, locked) : EMPTY_TIP;
-  const { oldRoot } = decodeSegment(first, await staging.read(first.name));
+  const { oldRoot } = parseSegment(await staging.read(first.name));
   let tip = await readTip(files, { size: first.oldSize, root: oldRoot });
-  for (const segment of chain) {
-    const { entries } = decodeSegment(segment, await staging.read(segment.name));
-    const grown = growTip(tip, entries);
-    if (!isSame(grown.head, segment.head)) throw refuse(`the staged ${segment.name} leads to another root`);
-    await files.putImmutable(grown.files());
+  const written: NewFile[][] = [];
+  for (const name of chain) {
+    const segment = parseSegment(await staging.read(name.name));
+    if (!equalBytes(segment.oldRoot, rootOfEdge(tip.edge))) throw refuse(`the staged ${name.name} is of another log`);
+    const grown = growTip(tip, entriesOf(name, segment), segment.framed);
+    written.push([...grown.files]);
     tip = grown.tip;
   }
+  // Only what leads to the locked root is written at all.
+  if (!locked || !isSame({ size: tip.edge.size, root: rootOfEdge(tip.edge) }, locked)) {
+    throw refuse(`the staged ${chain.at(-1)!.name} does not lead to the locked root`);
+  }
+  for (const batch of written) await files.putImmutable(batch);
   return tip;
 }
 

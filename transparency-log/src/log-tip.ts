@@ -25,19 +25,28 @@ export interface NewFile {
 export interface GrownTip {
   readonly tip: LogTip;
   readonly head: TreeHead;
-  /** Bundles and tiles, all immutable. Made when asked for: while a root is computed nobody needs them. */
-  files(): readonly NewFile[];
+  /** Bundles and tiles, all immutable. */
+  readonly files: readonly NewFile[];
 }
 
-export function growTip(tip: LogTip, entries: readonly Uint8Array[]): GrownTip {
-  const { edge, tiles } = growEdge(tip.edge, hashLeaves(entries));
-  const bundles = growBundles(tip, entries);
-  const last = bundles.at(-1);
-  const partial = edge.size % TILE_WIDTH > 0 && last ? last.bytes : new Uint8Array(0);
+/**
+ * @param framed the entries once more, as encodeEntries frames them: the bundles are parts of it
+ * @param hashes their leaf hashes
+ */
+export function growTip(
+  tip: LogTip,
+  entries: readonly Uint8Array[],
+  framed = encodeEntries(entries),
+  hashes = hashLeaves(entries),
+): GrownTip {
+  const { edge, tiles } = growEdge(tip.edge, hashes);
+  const bundles = growBundles(tip, entries, framed);
+  // A copy, because a view would keep all of `framed` in memory.
+  const last = edge.size % TILE_WIDTH > 0 ? bundles.at(-1)?.bytes.slice() : undefined;
   return {
-    tip: { edge, bundle: partial },
+    tip: { edge, bundle: last ?? new Uint8Array(0) },
     head: { size: edge.size, root: rootOfEdge(edge) },
-    files: () => [...bundles, ...tiles.map(tileFile)],
+    files: [...bundles, ...tiles.map(tileFile)],
   };
 }
 
@@ -45,13 +54,17 @@ export function tileFile({ tile, bytes }: TileBytes): NewFile {
   return { path: tilePath(tile), bytes };
 }
 
-function growBundles(tip: LogTip, entries: readonly Uint8Array[]): readonly NewFile[] {
+function growBundles(tip: LogTip, entries: readonly Uint8Array[], framed: Uint8Array): readonly NewFile[] {
   const { size } = tip.edge;
   const files: NewFile[] = [];
+  let entry = 0;
+  let at = 0;
   for (const bundle of newBundles(size, size + entries.length)) {
-    const start = bundle.index * TILE_WIDTH - size;
-    const own = encodeEntries(entries.slice(Math.max(0, start), start + bundle.width));
-    files.push({ path: tilePath(bundle), bytes: start < 0 ? concat(tip.bundle, own) : own });
+    const start = at;
+    const end = bundle.index * TILE_WIDTH + bundle.width - size;
+    for (; entry < end; entry++) at += 2 + entries[entry]!.length;
+    const own = framed.subarray(start, at);
+    files.push({ path: tilePath(bundle), bytes: start === 0 ? concat(tip.bundle, own) : own });
   }
   return files;
 }

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { formatBase64, formatHex, sha256, utf8 } from "@viafabric/schemas";
+import { CodedError, formatBase64, formatHex, sha256, utf8 } from "@viafabric/schemas";
 import { folderFetch, openTree, proveConsistency, proveInclusion, readCheckpoint, readEntries } from "./client.ts";
 import {
   decimals,
@@ -15,7 +15,7 @@ import {
   rememberingSigner,
   signedCheckpoint,
 } from "./fixtures.test.ts";
-import { type Log, openLog, openLogOn } from "./log.ts";
+import { folderFiles, folderStaging, type Log, openLog, openLogOn } from "./log.ts";
 import { policyOfLog } from "./policy.ts";
 import { formatProof } from "./proof.ts";
 
@@ -155,4 +155,47 @@ test("what an entry bundle cannot hold is refused and harms nothing", async () =
   await assert.rejects(log.append([new Uint8Array(65_536)]), { code: "ERR_LOG_ENTRY" });
   await log.append([new Uint8Array(65_535), new Uint8Array(0)]);
   assert.equal(log.size, 2);
+});
+
+test("a large append has its root recomputed in a thread, and a damaged segment is noticed", async () => {
+  const home = await mkdtemp(path.join(os.tmpdir(), "log-"));
+  try {
+    const options = {
+      folder: path.join(home, "public"),
+      stagingFolder: path.join(home, "private"),
+      verifier: logVerifier,
+      lock: memoryLock(),
+      sign: rememberingSigner(),
+    };
+    const log = await openLog(options);
+    await log.append(decimals(0, 65_537));
+    await log.append(decimals(65_537, 70_000));
+    assert.equal(formatBase64(log.head.root), ROOTS.at(-1)![1]);
+    await log.close();
+
+    // A disk that returns other bytes than it was given: one bit of one entry.
+    const [files, staging] = [await folderFiles(options.folder), await folderStaging(options.stagingFolder)];
+    const lying = {
+      ...staging,
+      write(name: string, bytes: Uint8Array) {
+        const wrong = bytes.slice();
+        wrong[wrong.length >> 1]! ^= 1;
+        return staging.write(name, wrong);
+      },
+    };
+    for (const count of [10, 60_000]) {
+      const size = options.lock.held!.size;
+      const victim = await openLogOn({ ...options, files, staging: lying });
+      const entries = Array.from({ length: count }, () => new Uint8Array(73));
+      await assert.rejects(victim.append(entries), CodedError);
+      await victim.close();
+      assert.equal(options.lock.held!.size, size, "nothing was signed");
+      // An append cannot be finished from a damaged segment, nor be forgotten: it may have been signed.
+      await assert.rejects(openLogOn({ ...options, files, staging }), { code: "ERR_LOG_SEGMENT" });
+      for (const name of await staging.list()) if (name.endsWith(".segment")) await staging.remove(name);
+    }
+    assert.equal((await openLogOn({ ...options, files, staging })).size, 70_000);
+  } finally {
+    await rm(home, { recursive: true });
+  }
 });

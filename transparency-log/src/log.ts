@@ -3,8 +3,8 @@
  *
  * An append goes through these steps, each durable before the next:
  *
- *     1 stage      the entries, in a segment named by the tree they lead to
- *     2 recompute  the root by other code, from the segment read back
+ *     1 stage      the entries, in a segment of the journal
+ *     2 recompute  the new root twice: the tiles in memory, and by other code from the segment read back
  *     3 sign       the signer computes the root a third time, in its own process
  *     4 lock       the signed head replaces the last one, if that is still the one we started from
  *     5 write      bundles and tiles, all immutable
@@ -14,20 +14,22 @@
  * are not, but an append that was staged is finished on the next opening all the same, because the signer may have
  * signed it. So whoever gets an error opens the log again and looks at its size.
  */
+import { setImmediate } from "node:timers/promises";
 import { lockFolder } from "@viafabric/platform";
 import {
   CodedError,
   equalBytes,
   FormatError,
   formatHex,
-  type Hash,
-  hashLeaf,
+  HASH_BYTES,
+  hashLeaves,
   type MerkleFrontier,
   type NoteVerifier,
   OperationError,
   VerificationError,
 } from "@viafabric/schemas";
 import { CHECKPOINT_PATH, type TreeHead } from "./checkpoint.ts";
+import { encodeEntries } from "./entry-bundle.ts";
 import {
   APPEND_BYTES_MAX,
   APPEND_ENTRIES_MAX,
@@ -40,9 +42,9 @@ import {
   type StagingFiles,
 } from "./log-ports.ts";
 import { recover } from "./log-recovery.ts";
-import { type GrownTip, growTip, type LogTip } from "./log-tip.ts";
+import { type GrownTip, growTip, type LogTip, type NewFile } from "./log-tip.ts";
 import { policyOfLog, verifyCheckpoint } from "./policy.ts";
-import { decodeSegment, encodeSegment, type SegmentName, segmentName } from "./staging.ts";
+import { entriesOf, formatSegment, parseSegment, type SegmentName, segmentName } from "./staging.ts";
 import { frontierOf } from "./tile-edge.ts";
 
 export * from "./log-ports.ts";
@@ -164,12 +166,17 @@ class Sequencer implements Log {
     return this.#inTurn(async () => {
       checkEntries(entries);
       const firstIndex = this.size;
-      const grown = growTip(this.#tip, entries);
-      const segment = segmentName(firstIndex, grown.head);
-      await this.#guarded(() =>
-        this.#ports.staging.write(segment.name, encodeSegment({ oldRoot: this.#head.root, entries })),
-      );
-      await this.#commit(segment, grown, entries);
+      const segment = segmentName(firstIndex, firstIndex + entries.length);
+      const framed = encodeEntries(entries);
+      const bytes = formatSegment(this.#head.root, framed);
+      await this.#commit(segment, entries, async () => {
+        // While the disk and the second computation are at work, the first one runs.
+        const written = this.#ports.staging.write(segment.name, bytes);
+        const second = written.then(() => this.#ports.staging.grow(segment.name, this.#frontier));
+        const hashes = hashInSlices(entries);
+        const [frontier, leafHashes] = await Promise.all([second, hashes]);
+        return { frontier, grown: growTip(this.#tip, entries, framed, leafHashes) };
+      });
       await this.#settle(until);
       return { firstIndex, checkpoint: this.#note! };
     });
@@ -178,9 +185,16 @@ class Sequencer implements Log {
   /** An append that was staged before a crash. The signer may still refuse it; then it never happened. */
   finish(segment: SegmentName): Promise<void> {
     return this.#inTurn(async () => {
-      const { entries } = decodeSegment(segment, await this.#ports.staging.read(segment.name));
+      const staged = parseSegment(await this.#ports.staging.read(segment.name));
+      const entries = entriesOf(segment, staged);
       try {
-        await this.#commit(segment, growTip(this.#tip, entries), entries);
+        await this.#commit(segment, entries, async () => {
+          if (!equalBytes(staged.oldRoot, this.#head.root)) {
+            throw new OperationError("ERR_LOG_STATE", `the staged ${segment.name} is of another log`);
+          }
+          const frontier = await this.#ports.staging.grow(segment.name, this.#frontier);
+          return { frontier, grown: growTip(this.#tip, entries, staged.framed) };
+        });
       } catch (error) {
         if (!isRefusal(error) || this.#failure) throw error;
       }
@@ -198,12 +212,22 @@ class Sequencer implements Log {
   async close(): Promise<void> {
     await this.#queue;
     await this.#writing.catch(() => {});
+    await this.#ports.staging.close();
     await this.#release();
   }
 
-  async #commit(segment: SegmentName, grown: GrownTip, entries: readonly Uint8Array[]): Promise<void> {
+  /** @param compute gives the new tree by both computations, once the segment is durable */
+  async #commit(
+    segment: SegmentName,
+    entries: readonly Uint8Array[],
+    compute: () => Promise<{ readonly grown: GrownTip; readonly frontier: MerkleFrontier }>,
+  ): Promise<void> {
+    const { grown, frontier } = await this.#guarded(compute);
     const { head } = grown;
-    const frontier = await this.#guarded(() => this.#recompute(segment, head.root));
+    await this.#guarded(async () => {
+      if (frontier.size === head.size && equalBytes(frontier.root(), head.root)) return;
+      throw new OperationError("ERR_LOG_STATE", "two computations of the new root differ: check this machine's memory");
+    });
     const note = await this.#sign(segment, entries);
     await this.#guarded(async () => {
       this.#verifySigned(note, head);
@@ -211,27 +235,17 @@ class Sequencer implements Log {
     });
     // From here on the entries are in the log.
     [this.#tip, this.#frontier, this.#head, this.#note] = [grown.tip, frontier, head, note];
+    this.#write(segment, grown.files);
+  }
+
+  #write(segment: SegmentName, files: readonly NewFile[]): void {
     this.#writing = this.#writing.then(async () => {
-      await this.#ports.files.putImmutable(grown.files());
+      await this.#ports.files.putImmutable(files);
       await this.#ports.staging.remove(segment.name);
     });
     this.#writing.catch((error: unknown) => {
       this.#failure ??= error;
     });
-  }
-
-  /**
-   * A single flipped bit between hashing and signing has ended public logs for good. The segment is read back and its
-   * root computed by the other implementation, leaf by leaf.
-   */
-  async #recompute(segment: SegmentName, root: Hash): Promise<MerkleFrontier> {
-    const { entries } = decodeSegment(segment, await this.#ports.staging.read(segment.name));
-    const frontier = this.#frontier.clone();
-    for (const entry of entries) frontier.append(hashLeaf(entry));
-    if (!equalBytes(frontier.root(), root)) {
-      throw new OperationError("ERR_LOG_STATE", "two computations of the new root differ: check this machine's memory");
-    }
-    return frontier;
   }
 
   async #sign(segment: SegmentName, entries: readonly Uint8Array[]): Promise<Uint8Array> {
@@ -285,6 +299,19 @@ class Sequencer implements Log {
     this.#queue = result.catch(() => {});
     return result;
   }
+}
+
+/** Entries hashed before others get a turn: a few milliseconds. */
+const SLICE_ENTRIES = 8192;
+
+/** A large append must not keep the process from answering others, or from writing the segment meanwhile. */
+async function hashInSlices(entries: readonly Uint8Array[]): Promise<Uint8Array> {
+  const hashes = new Uint8Array(entries.length * HASH_BYTES);
+  for (let at = 0; at < entries.length; at += SLICE_ENTRIES) {
+    hashes.set(hashLeaves(entries.slice(at, at + SLICE_ENTRIES)), at * HASH_BYTES);
+    await setImmediate();
+  }
+  return hashes;
 }
 
 function isRefusal(error: unknown): boolean {

@@ -1,60 +1,80 @@
 /**
  * Staging segments: the write-ahead journal of a log, one file for each append.
  *
- *     name    <old size>-<new size>-<hex root of the new tree>.segment
- *     bytes   old root (32) ‖ entries framed as in an entry bundle
+ *     name    <old size>-<new size>.segment
+ *     bytes   old root (32) ‖ SHA-256 of the rest (32) ‖ entries framed as in an entry bundle
  *
- * A segment is durable before anything is signed and goes only when every file made from it is. The name says what
- * the append leads to, so recovery can tell which segments a signed checkpoint covers without opening them.
+ * A segment is durable before anything is signed and goes only when every file made from it is. It is written while
+ * the new root is still being computed, so it does not state it; replaying it must lead to the locked one.
  */
-import { concat, FormatError, formatHex, HASH_BYTES, type Hash, parseDecimal, parseHex } from "@viafabric/schemas";
-import type { TreeHead } from "./checkpoint.ts";
-import { decodeEntries, encodeEntries } from "./entry-bundle.ts";
+import { concat, equalBytes, FormatError, HASH_BYTES, type Hash, readU16, sha256 } from "@viafabric/schemas";
+import { decodeEntries } from "./entry-bundle.ts";
 
 export interface SegmentName {
   readonly name: string;
   readonly oldSize: number;
-  readonly head: TreeHead;
+  readonly newSize: number;
 }
 
 export interface Segment {
   readonly oldRoot: Hash;
-  readonly entries: readonly Uint8Array[];
+  /** The entries, framed. */
+  readonly framed: Uint8Array;
 }
 
-export function segmentName(oldSize: number, head: TreeHead): SegmentName {
-  return { name: `${oldSize}-${head.size}-${formatHex(head.root)}.segment`, oldSize, head };
+export function segmentName(oldSize: number, newSize: number): SegmentName {
+  return { name: `${oldSize}-${newSize}.segment`, oldSize, newSize };
 }
 
 /** @returns undefined for any other file */
 export function parseSegmentName(name: string): SegmentName | undefined {
-  const match = /^([0-9]+)-([0-9]+)-([0-9a-f]{64})\.segment$/.exec(name);
+  const match = /^([0-9]{1,16})-([0-9]{1,16})\.segment$/.exec(name);
   if (!match) return undefined;
-  const segment = segmentName(parseDecimal(match[1]!), { size: parseDecimal(match[2]!), root: parseHex(match[3]!) });
-  return segment.name === name && segment.oldSize < segment.head.size ? segment : undefined;
+  const segment = segmentName(Number(match[1]), Number(match[2]));
+  return segment.name === name && segment.oldSize < segment.newSize ? segment : undefined;
 }
 
-export function encodeSegment(segment: Segment): Uint8Array {
-  return concat(segment.oldRoot, encodeEntries(segment.entries));
-}
+export const SEGMENT_HEADER_BYTES = 2 * HASH_BYTES;
 
-export function decodeSegment(name: SegmentName, bytes: Uint8Array): Segment {
-  if (bytes.length < HASH_BYTES) throw new FormatError("ERR_LENGTH", `${name.name} is cut short`);
-  const entries = decodeEntries(bytes.subarray(HASH_BYTES), name.head.size - name.oldSize);
-  return { oldRoot: bytes.slice(0, HASH_BYTES), entries };
+export function formatSegment(oldRoot: Hash, framed: Uint8Array): Uint8Array {
+  return concat(oldRoot, sha256(framed), framed);
 }
 
 /**
- * The segments that lead to `head` without a gap, in order: what was signed and may not have been written out yet.
+ * The hash is there because an interrupted append is signed from this file alone: a bit that flipped on the disk
+ * would be a different entry, and nobody else would know.
+ * @throws FormatError ERR_LOG_SEGMENT
+ */
+export function parseSegment(bytes: Uint8Array): Segment {
+  const framed = bytes.subarray(SEGMENT_HEADER_BYTES);
+  if (bytes.length < SEGMENT_HEADER_BYTES || !equalBytes(sha256(framed), bytes.subarray(HASH_BYTES, 2 * HASH_BYTES))) {
+    throw new FormatError("ERR_LOG_SEGMENT", "a staging segment does not hold what was written to it");
+  }
+  return { oldRoot: bytes.slice(0, HASH_BYTES), framed };
+}
+
+export function entriesOf(name: SegmentName, segment: Segment): readonly Uint8Array[] {
+  return decodeEntries(segment.framed, name.newSize - name.oldSize);
+}
+
+/** One entry after the other, without a list of them: a second way of reading what decodeEntries reads. */
+export function* walkEntries(framed: Uint8Array): Iterable<Uint8Array> {
+  let at = 0;
+  while (at < framed.length) {
+    const end = at + 2 + readU16(framed, at);
+    if (end > framed.length) throw new FormatError("ERR_LOG_SEGMENT", "an entry of a staging segment is cut short");
+    yield framed.subarray(at + 2, end);
+    at = end;
+  }
+}
+
+/**
+ * The segments that lead to `size` without a gap, in order: what was signed and may not have been written out yet.
  * They may reach further back than needed, never less.
  */
-export function chainTo(head: TreeHead, segments: readonly SegmentName[]): readonly SegmentName[] {
+export function chainTo(size: number, segments: readonly SegmentName[]): readonly SegmentName[] {
+  const byEnd = new Map(segments.map((segment) => [segment.newSize, segment]));
   const chain: SegmentName[] = [];
-  const byEnd = new Map(segments.map((segment) => [segment.head.size, segment]));
-  let last = segments.find((s) => s.head.size === head.size && formatHex(s.head.root) === formatHex(head.root));
-  while (last) {
-    chain.unshift(last);
-    last = byEnd.get(last.oldSize);
-  }
+  for (let last = byEnd.get(size); last; last = byEnd.get(last.oldSize)) chain.unshift(last);
   return chain;
 }

@@ -1,0 +1,65 @@
+/**
+ * The second computation of each new root, before anything is signed.
+ *
+ * A single flipped bit between hashing and signing has ended public logs for good. So the segment is read back from
+ * the disk and its root computed by other code than the tiles': leaf by leaf, over a compact range. For a large
+ * append that is a second of work, done in a thread of its own while the first computation runs.
+ */
+import { Worker } from "node:worker_threads";
+import { hashLeaf, MerkleFrontier, OperationError } from "@viafabric/schemas";
+import { parseSegment, walkEntries } from "./staging.ts";
+
+/** Grows a copy of `frontier` by the entries of a segment. */
+export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): MerkleFrontier {
+  const grown = frontier.clone();
+  for (const entry of walkEntries(parseSegment(segment).framed)) grown.append(hashLeaf(entry));
+  return grown;
+}
+
+/** What the thread is asked, and what it answers. */
+export interface RootQuestion {
+  readonly file: string;
+  readonly size: number;
+  readonly peaks: readonly Uint8Array[];
+}
+
+export type RootAnswer = { readonly size: number; readonly peaks: readonly Uint8Array[] } | { readonly error: string };
+
+export interface RootThread {
+  ask(file: string, frontier: MerkleFrontier): Promise<MerkleFrontier>;
+  close(): Promise<void>;
+}
+
+/** Starts with the first question: most logs never have an append that is worth it. One question at a time. */
+export function rootThread(): RootThread {
+  let worker: Worker | undefined;
+  return {
+    async ask(file, frontier) {
+      worker ??= new Worker(new URL("./second-root-worker.js", import.meta.url));
+      const answer = await questionTo(worker, { file, size: frontier.size, peaks: frontier.peaks });
+      if ("error" in answer) throw new OperationError("ERR_FILE", `could not read back ${file}: ${answer.error}`);
+      return new MerkleFrontier(answer.size, answer.peaks);
+    },
+    async close() {
+      await worker?.terminate();
+    },
+  };
+}
+
+function questionTo(worker: Worker, question: RootQuestion): Promise<RootAnswer> {
+  return new Promise((resolve, reject) => {
+    const settle = (finish: () => void) => {
+      worker.off("message", onMessage).off("error", onError).off("exit", onExit);
+      // An idle thread must not keep the process alive.
+      worker.unref();
+      finish();
+    };
+    const onMessage = (answer: RootAnswer) => settle(() => resolve(answer));
+    const onError = (cause: unknown) =>
+      settle(() => reject(new OperationError("ERR_LOG_STATE", "the second computation of a root failed", { cause })));
+    const onExit = () => onError(new Error("the thread ended"));
+    worker.ref();
+    worker.on("message", onMessage).on("error", onError).on("exit", onExit);
+    worker.postMessage(question);
+  });
+}
