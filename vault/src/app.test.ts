@@ -434,12 +434,9 @@ test("people read a page, machines read health, batches and OpenAPI 3.1", async 
   const page = await app.inject("/");
   assert.match(page.body, new RegExp(formatWords(authority)));
   assert.match(String(page.headers["content-security-policy"]), /default-src/);
-  assert.deepEqual((await send(undefined, "GET", "/healthz")).json, {
-    ok: true,
-    authority: formatHex(authority),
-    now: NOW,
-    logSize: 7,
-  });
+  const { counts, ...health } = (await send(undefined, "GET", "/healthz")).json;
+  assert.deepEqual(health, { ok: true, authority: formatHex(authority), now: NOW, logSize: 7 });
+  assert.equal((counts as { tokensLogged: number }).tokensLogged, COUNT);
   const { json } = await send(undefined, "GET", "/batches");
   assert.equal((json.batches as { count: number }[])[0]?.count, COUNT);
   const openapi = (await send(undefined, "GET", "/openapi.json")).json;

@@ -34,6 +34,8 @@ const START_SECONDS_MAX = 60;
 /** A fast shutdown writes one checkpoint. */
 const STOP_SECONDS_MAX = 30;
 const PORT = 5432;
+/** The longest name that the server makes beside its socket. */
+const SOCKET_LOCK = `.s.PGSQL.${PORT}.lock`;
 
 export type DatabaseTarget =
   | { readonly connectionString: string }
@@ -59,12 +61,28 @@ export async function openDatabase({ folder, url }: DatabaseOptions): Promise<Da
     if (refused) throw new OperationError("ERR_DATABASE", `the database does not answer: ${refused.message}`);
     return { target, stop: async () => {} };
   }
-  const ids = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined;
+  const ids = serverIds();
   const place = await placeOf(folder, ids);
   const target = { host: place.socket, port: PORT, user: "vault", database: "postgres" };
   const joined = existsSync(path.join(place.socket, `.s.PGSQL.${PORT}`)) && !(await tryConnect(target));
   const pid = joined ? await postmasterOf(place.data) : await start(place, target, ids);
   return { target, stop: () => stop(pid) };
+}
+
+/** Stops a server that was left behind, and removes its data wherever it lives. */
+export async function removeDatabase(folder: string): Promise<void> {
+  const pointer = `${path.resolve(folder)}.path`;
+  const pointed = await readFileIfPresent(pointer, 4096);
+  const base = pointed ? Buffer.from(pointed).toString("utf8").trimEnd() : path.resolve(folder);
+  const target = {
+    host: await socketFolder(base, SOCKET_LOCK, serverIds()),
+    port: PORT,
+    user: "vault",
+    database: "postgres",
+  };
+  if (!(await tryConnect(target))) await stop(await postmasterOf(path.join(base, "data")));
+  await rm(base, { recursive: true, force: true });
+  await rm(pointer, { force: true });
 }
 
 /** A pool of at most `size` connections. Errors of idle connections are met again by the next query. */
@@ -85,6 +103,11 @@ interface Ids {
   readonly gid: number;
 }
 
+/** Who the server runs as; undefined: as ourselves. */
+function serverIds(): Ids | undefined {
+  return process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined;
+}
+
 /** Where data and socket live: the folder asked for, unless its user cannot walk there. */
 async function placeOf(folder: string, ids: Ids | undefined): Promise<Place> {
   const asked = path.resolve(folder);
@@ -102,7 +125,7 @@ async function placeOf(folder: string, ids: Ids | undefined): Promise<Place> {
     // The pointer first: data that nothing points to would look like an empty vault at the next start.
     await writeFileDurable(pointer, Buffer.from(`${base}\n`));
   }
-  const socket = await socketFolder(base, `.s.PGSQL.${PORT}.lock`, ids);
+  const socket = await socketFolder(base, SOCKET_LOCK, ids);
   return { data: path.join(base, "data"), socket, log: path.join(base, "server.log") };
 }
 

@@ -41,22 +41,26 @@ export function pageRoutes(app: FastifyInstance, deps: AppDependencies): void {
       schema: {
         summary: "Whether database and signer answer, and how far the sequencer is",
         response: responses(
-          object({ ok: { type: "boolean" }, authority: HEX_32, now: SECONDS, logSize: WHOLE, problem: text(1024) }, [
-            "problem",
-          ]),
+          object(
+            {
+              ok: { type: "boolean" },
+              authority: HEX_32,
+              now: SECONDS,
+              logSize: WHOLE,
+              counts: { type: "object", additionalProperties: WHOLE },
+              problem: text(1024),
+            },
+            ["problem"],
+          ),
         ),
       },
     },
     async (_request, reply) => {
       const { problem, logSize } = deps.health();
       // The database is asked; its failure is the error handler's.
-      await store.authority();
-      const body = {
-        ok: problem === undefined,
-        authority: formatHex(deps.trust().authority),
-        now: deps.now(),
-        logSize,
-      };
+      const counts = await store.counts();
+      const authority = formatHex(deps.trust().authority);
+      const body = { ok: problem === undefined, authority, now: deps.now(), logSize, counts };
       return reply.code(problem === undefined ? 200 : 503).send({ ...body, ...(problem !== undefined && { problem }) });
     },
   );

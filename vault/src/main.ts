@@ -1,0 +1,336 @@
+/** `via vault`: the command line of whoever runs an authority. */
+import { rm } from "node:fs/promises";
+import type { Server } from "node:http";
+import {
+  type Command,
+  confirm,
+  EXIT,
+  isCode,
+  type Output,
+  openKeystore,
+  outputOf,
+  program,
+  readFileBounded,
+  readFileIfPresent,
+  readPassphrase,
+  runProgram,
+} from "@viafabric/platform";
+import { formatHex, formatWords, OperationError, parseDecimal } from "@viafabric/schemas";
+import { CARD_BYTES_MAX, METADATA_BYTES_MAX } from "@viafabric/tuf";
+import type { FastifyInstance } from "fastify";
+import { pino } from "pino";
+import { VaultClient } from "./client.ts";
+import { ceremonyState, type HardwareToken, initVault } from "./founding.ts";
+import { type Home, homeAt, readHomeFile } from "./home.ts";
+import { type BatchWishes, batchRequestOf, parseEventId, requestBatch, waitFor } from "./operate.ts";
+import { removeDatabase } from "./postgres.ts";
+import { type Published, readPublished } from "./published.ts";
+import { runGenesis, startService } from "./service.ts";
+
+const DEFAULT_HOME = ".via/vault";
+const DEFAULT_URL = "http://127.0.0.1:8080";
+/** Where a port is taken, that many after it are tried. */
+const PORTS_TRIED = 100;
+const WAIT_SECONDS = "600";
+
+const now = (): number => Math.floor(Date.now() / 1000);
+
+interface Options {
+  readonly home: string;
+}
+
+const vault = program("via vault", "Run an authority: database, signer, log and published files.").addHelpText(
+  "after",
+  `
+Examples
+  via vault init --trustee a.json --trustee b.json --trustee c.json --station s.json --release r.json
+  via vault genesis                        publish what the trustees signed in genesis/signatures/
+  via vault serve --port 8080              run; Ctrl-C stops everything in order
+  via vault request --subjects dids.txt    ask for a batch: one did:key a line
+  via vault wait EVENT                     until an event is published
+  via vault status
+
+A database elsewhere is named by DATABASE_URL; otherwise PostgreSQL runs in the home folder.
+Exit codes: 0 done, 1 refused, 2 usage, 3 something must be installed, 4 failed on the way`,
+);
+
+function homeCommand(name: string, description: string): Command {
+  return vault.command(name).description(description).option("--home <folder>", "the vault's home", DEFAULT_HOME);
+}
+
+function clientCommand(name: string, description: string): Command {
+  return homeCommand(name, description).option("--vault <url>", "address of the running vault", DEFAULT_URL);
+}
+
+const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
+
+interface InitFlags extends Options {
+  readonly trustee: readonly string[];
+  readonly station: readonly string[];
+  readonly release: readonly string[];
+  readonly threshold?: string;
+  readonly host: string;
+  readonly passphraseFile?: string;
+  readonly hsmModule?: string;
+  readonly hsmToken?: string;
+  readonly hsmPinFile?: string;
+  readonly witness?: readonly string[];
+  readonly witnessQuorum?: string;
+}
+
+homeCommand("init", "Make the keys of an authority and the files that its trustees will sign.")
+  .requiredOption("--trustee <card>", "enrolment card of a trustee; once for each, at least three", collect)
+  .requiredOption("--station <card>", "enrolment card of a writing station", collect)
+  .requiredOption("--release <card>", "enrolment card of a release officer", collect)
+  .option("--threshold <k>", "how many trustees must sign; the smallest majority when left out")
+  .option("--host <name>", "host name of the published files and of links on tags", "vault.localhost")
+  .option("--passphrase-file <file>", "of the operator key; one is drawn and kept in private/ when left out")
+  .option("--hsm-module <file>", "PKCS#11 module; SoftHSM in the home folder when left out")
+  .option("--hsm-token <label>", "label of the token in that module")
+  .option("--hsm-pin-file <file>", "file with the token's PIN")
+  .option("--witness <vkey>", "verifier key of a witness; once for each", collect)
+  .option("--witness-quorum <n>", "how many witnesses must cosign")
+  .action(async (options: InitFlags, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const cards = (files: readonly string[]) => Promise.all(files.map((file) => readFileBounded(file, CARD_BYTES_MAX)));
+    const genesis = await initVault(home, {
+      trustees: await cards(options.trustee),
+      stations: await cards(options.station),
+      releases: await cards(options.release),
+      host: options.host,
+      now: now(),
+      ...(options.threshold !== undefined && { threshold: whole("--threshold", options.threshold) }),
+      ...(options.passphraseFile !== undefined && { passphrase: await readPassphrase(options.passphraseFile) }),
+      ...hardwareOf(options),
+      ...witnessesOf(options),
+    });
+    const words = formatWords(genesis.authority);
+    const result = { home: home.root, genesis: home.genesis, authority: formatHex(genesis.authority), words };
+    out.result(result, () => {
+      out.line(`The authority, to be compared by voice with what each trustee's own tool shows:\n\n  ${words}\n`);
+      out.line(`Now each trustee signs:  via trustee enroll --genesis ${home.genesis}`);
+      out.line(`Then:                    via vault genesis --home ${options.home}`);
+    });
+  });
+
+homeCommand("genesis", "Publish the authority once enough trustees have signed.").action(
+  async (options: Options, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const { signed } = await ceremonyState(home);
+    out.note(`${signed.length} trustees have signed`);
+    const genesis = await runGenesis(home, { databaseUrl: databaseUrl(), now, report: () => {} });
+    const words = formatWords(genesis.authority);
+    const result = { authority: formatHex(genesis.authority), words, signed: signed.length, public: home.public };
+    out.result(result, () => {
+      out.line(`The authority is public in ${home.public}:\n\n  ${words}\n`);
+      out.line(`Now:  via vault serve --home ${options.home}`);
+    });
+  },
+);
+
+interface ServeFlags extends Options {
+  readonly port: string;
+  readonly listen: string;
+  readonly statementSeconds: string;
+  readonly log: string;
+}
+
+homeCommand("serve", "Run the vault until Ctrl-C.")
+  .option("--port <number>", "the next free one when it is taken", "8080")
+  .option("--listen <address>", "address to listen on", "127.0.0.1")
+  .option("--statement-seconds <n>", "seconds between two status statements when nothing happens", "3600")
+  .option("--log <level>", "trace, debug, info, warn or error; JSON lines on standard error", "warn")
+  .action(async (options: ServeFlags, command: Command) => {
+    const out = outputOf(command);
+    const stopped = stopSignal();
+    const logger = pino({ level: options.log }, pino.destination(2));
+    const service = await startService(homeAt(options.home), {
+      databaseUrl: databaseUrl(),
+      now,
+      statementSeconds: whole("--statement-seconds", options.statementSeconds),
+      logger,
+      report(line, details) {
+        if (details.error !== undefined) logger.error(details, line);
+        else if (out.json) logger.info(details, line);
+        else out.note(line);
+      },
+    });
+    try {
+      const url = await listen(service.app, options.listen, whole("--port", options.port));
+      const { authority } = service.sequencer.desk.need().trusted;
+      const result = { url, authority: formatHex(authority), words: formatWords(authority), pid: process.pid };
+      out.result(result, () => {
+        out.line(`Ready at ${out.style("bold", url)}. The authority:\n\n  ${result.words}\n\nCtrl-C stops the vault.`);
+      });
+      const failed = await Promise.race([stopped, service.signerEnded.then(() => true)]);
+      if (failed) process.exitCode = EXIT.failed;
+      if (failed) out.note("the signer has ended; its reason is above");
+    } finally {
+      await service.stop();
+    }
+  });
+
+interface RequestFlags extends Options {
+  readonly vault: string;
+  readonly passphraseFile?: string;
+  readonly subjects: string;
+  readonly profile?: string;
+  readonly creditClass: string;
+  readonly quota: string;
+  readonly unit: string;
+  readonly days: string;
+  readonly claimDays: string;
+  readonly layout: string;
+  readonly tagClass: string;
+  readonly offline: string;
+  readonly station?: string;
+  readonly release?: string;
+  readonly seconds: string;
+}
+
+clientCommand("request", "Ask for a batch of tokens, signed with the operator key.")
+  .requiredOption("--subjects <file>", "one did:key a line; one token for each")
+  .option("--profile <id>", "capability profile; may be left out when there is only one")
+  .option("--credit-class <name>", "class of credits", "community")
+  .option("--quota <n>", "credits at the beginning", "100")
+  .option("--unit <name>", "what a credit counts", "credits")
+  .option("--days <n>", "days the tokens are valid", "365")
+  .option("--claim-days <n>", "days for the first tap", "90")
+  .option("--layout <name>", "compact or link", "compact")
+  .option("--tag-class <name>", "ntag213, ntag215 or ntag216", "ntag213")
+  .option("--offline <rule>", "none, provisional, or the DID of the one hub that may bind offline", "none")
+  .option("--station <kid>", "writing station; may be left out when there is only one")
+  .option("--release <kid>", "release officer; may be left out when there is only one")
+  .option("--passphrase-file <file>", "of the operator key; the one in private/ when left out")
+  .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS)
+  .action(async (options: RequestFlags, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const { trusted } = await published(home);
+    const wishes: BatchWishes = {
+      ...options,
+      quota: whole("--quota", options.quota),
+      days: whole("--days", options.days),
+      claimDays: whole("--claim-days", options.claimDays),
+    };
+    const body = await batchRequestOf(wishes, trusted, now());
+    const ownFile = await readFileIfPresent(home.operatorPassphrase, 1024);
+    const passphrase = await readPassphrase(options.passphraseFile ?? (ownFile && home.operatorPassphrase));
+    const operator = await openKeystore(home.operator, passphrase);
+    const client = new VaultClient(options.vault, trusted.authority, now);
+    const requested = await requestBatch(client, operator, body, whole("--seconds", options.seconds));
+    out.result(requested, () => {
+      out.line(`Proposed to the trustees:\n\n  ${requested.words}\n\n  ${requested.event}\n`);
+      out.line(`Each trustee:  via trustee sign ${requested.event} --vault ${options.vault}`);
+    });
+  });
+
+interface WaitFlags extends Options {
+  readonly vault: string;
+  readonly seconds: string;
+}
+
+clientCommand("wait <event>", "Wait until a proposal or a status event is published.")
+  .option("--seconds <n>", "how long at most", WAIT_SECONDS)
+  .action(async (event: string, options: WaitFlags, command: Command) => {
+    const out = outputOf(command);
+    const { trusted } = await published(homeAt(options.home));
+    const client = new VaultClient(options.vault, trusted.authority, now);
+    const outcome = await waitFor(client, parseEventId(event), whole("--seconds", options.seconds));
+    const [batch] = outcome.batches;
+    out.result({ ...outcome, ...(batch !== undefined && { batch }) }, () => {
+      out.line(batch === undefined ? "Published." : `Published: batch ${outcome.batches.join(", ")}.`);
+      out.line(`\n${outcome.checkpoint}`);
+    });
+  });
+
+clientCommand("status", "What a running vault says about itself.").action(
+  async (options: WaitFlags, command: Command) => {
+    const out = outputOf(command);
+    const { trusted, statement } = await published(homeAt(options.home));
+    const client = new VaultClient(options.vault, trusted.authority, now);
+    const health = await client.find("healthz");
+    const { epoch, n, issued } = statement.statement;
+    const result = { ...health, words: formatWords(trusted.authority), epoch, n, issued, expires: trusted.expires };
+    out.result(result, () => showStatus(out, result));
+  },
+);
+
+homeCommand("remove", "Remove a vault with all its keys. What it published can never be continued.")
+  .option("--yes", "do not ask")
+  .action(async (options: Options & { readonly yes?: boolean }, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    if (!(options.yes ?? (await confirm(`Remove ${home.root} with all keys in it?`))))
+      throw new OperationError("ERR_CONFIRMATION", "nothing was removed");
+    await removeDatabase(home.db);
+    await rm(home.root, { recursive: true, force: true });
+    out.result({ removed: home.root }, () => out.line(`removed ${home.root}`));
+  });
+
+function showStatus(out: Output, status: Readonly<Record<string, unknown>>): void {
+  const rows = Object.entries(status).map(([name, value]) => [
+    name,
+    typeof value === "object" ? JSON.stringify(value) : String(value),
+  ]);
+  out.table(["", ""], rows);
+}
+
+async function published(home: Home): Promise<Published> {
+  const advice = "this is not the home of a vault after genesis";
+  const found = await readPublished(home.public, await readHomeFile(home.pinnedRoot, METADATA_BYTES_MAX.root, advice));
+  if (!found) throw new OperationError("ERR_HOME", `${home.public} is empty: run \`via vault genesis\``);
+  return found;
+}
+
+/** Listens on the port asked for, or on the next free one. @returns the address for people */
+async function listen(app: FastifyInstance, host: string, port: number): Promise<string> {
+  for (let candidate = port; ; candidate++) {
+    try {
+      await app.listen({ host, port: candidate });
+      const address = (app.server as Server).address();
+      const bound = typeof address === "object" && address ? address.port : candidate;
+      return `http://${host.includes(":") ? `[${host}]` : host}:${bound}`;
+    } catch (cause) {
+      if (isCode(cause, "EADDRINUSE") && candidate < port + PORTS_TRIED) continue;
+      throw new OperationError("ERR_PORT", `could not listen on ${host}:${candidate}`, { cause });
+    }
+  }
+}
+
+/** Settles at Ctrl-C, SIGTERM or a closed terminal. @returns false: nothing failed */
+function stopSignal(): Promise<false> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve(false));
+  });
+}
+
+function hardwareOf(options: InitFlags): { readonly token?: HardwareToken } {
+  const { hsmModule, hsmToken, hsmPinFile } = options;
+  if (hsmModule === undefined) return {};
+  if (hsmToken === undefined || hsmPinFile === undefined)
+    throw new OperationError("ERR_USAGE", "--hsm-module needs --hsm-token and --hsm-pin-file");
+  return { token: { module: hsmModule, tokenLabel: hsmToken, pinFile: hsmPinFile } };
+}
+
+function witnessesOf({ witness, witnessQuorum }: InitFlags) {
+  if (!witness) return {};
+  const quorum = whole("--witness-quorum", witnessQuorum ?? String(witness.length));
+  return { witnesses: { keys: witness, quorum } };
+}
+
+function whole(name: string, text: string): number {
+  try {
+    return parseDecimal(text);
+  } catch (cause) {
+    throw new OperationError("ERR_USAGE", `${name} takes a whole number`, { cause });
+  }
+}
+
+function databaseUrl(): string | undefined {
+  return process.env.DATABASE_URL || undefined;
+}
+
+process.exitCode = await runProgram(vault, process.argv);

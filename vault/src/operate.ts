@@ -1,0 +1,156 @@
+/** What an operator does from the command line: ask for a batch, wait for what trustees and sequencer make of it. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { readFileBounded } from "@viafabric/platform";
+import {
+  decodeManifest,
+  type FormatError,
+  formatHex,
+  OperationError,
+  type Purpose,
+  parseBase64,
+  parseHex,
+  parseWords,
+  type Signer,
+  VerificationError,
+} from "@viafabric/schemas";
+import type { TrustedState } from "@viafabric/tuf";
+import type { Answer, VaultClient } from "./client.ts";
+
+export interface BatchWishes {
+  readonly subjects: string;
+  readonly profile?: string;
+  readonly creditClass: string;
+  readonly quota: number;
+  readonly unit: string;
+  readonly days: number;
+  readonly claimDays: number;
+  readonly layout: string;
+  readonly tagClass: string;
+  readonly offline: string;
+  readonly station?: string;
+  readonly release?: string;
+}
+
+/** 100,000 did:keys, a line each. */
+const SUBJECTS_BYTES_MAX = 16 * 1024 * 1024;
+const DAY = 86_400;
+const POLL_MILLISECONDS = 300;
+
+/** The request as JSON. Where only one station, officer or profile exists, it need not be named. */
+export async function batchRequestOf(wishes: BatchWishes, trusted: TrustedState, now: number): Promise<unknown> {
+  const text = Buffer.from(await readFileBounded(wishes.subjects, SUBJECTS_BYTES_MAX)).toString("utf8");
+  const subjects = text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+  return {
+    profile: wishes.profile ?? only("profile", [...trusted.rules.ages.keys()]),
+    subjects,
+    creditClass: wishes.creditClass,
+    quota: wishes.quota,
+    unit: wishes.unit,
+    nbf: now,
+    claimBy: now + wishes.claimDays * DAY,
+    exp: now + wishes.days * DAY,
+    claim: "known",
+    layout: wishes.layout,
+    tagClass: wishes.tagClass,
+    offline: wishes.offline,
+    station: wishes.station ?? only("station", keysOf(trusted, "station", now)),
+    release: wishes.release ?? only("release", keysOf(trusted, "release", now)),
+  };
+}
+
+function keysOf(trusted: TrustedState, purpose: Purpose, now: number): readonly string[] {
+  return trusted.keys
+    .filter((entry) => entry.purpose === purpose && entry.from <= now && now < entry.until)
+    .map((entry) => formatHex(entry.key.kid));
+}
+
+function only(what: string, known: readonly string[]): string {
+  const [first, ...others] = known;
+  if (first !== undefined && others.length === 0) return first;
+  throw new OperationError("ERR_USAGE", `name the ${what} with --${what}; known are: ${known.join(", ") || "none"}`);
+}
+
+export interface Requested {
+  readonly id: string;
+  /** The proposal that trustees see. */
+  readonly event: string;
+  readonly words: string;
+}
+
+/** Sends the request and waits for its proposal. @throws VerificationError ERR_BATCH_REFUSED */
+export async function requestBatch(
+  vault: VaultClient,
+  operator: Signer,
+  body: unknown,
+  secondsMax: number,
+): Promise<Requested> {
+  const { id } = await vault.post("requests", body, operator);
+  const event = await poll(secondsMax, "proposal", async () => {
+    const request = await vault.find(`requests/${id}`);
+    if (request?.state === "refused") throw new VerificationError("ERR_BATCH_REFUSED", String(request.refusal));
+    return typeof request?.event === "string" ? request.event : undefined;
+  });
+  const found = await vault.find(`events/${event}`);
+  return { id: String(id), event, words: String(found?.words) };
+}
+
+export interface Outcome {
+  readonly id: string;
+  readonly state: string;
+  /** Numbers of the batches that a proposal brought. */
+  readonly batches: readonly number[];
+  readonly checkpoint: string;
+}
+
+/** An event that will never be published. */
+const DEAD = ["expired", "rejected", "superseded", "refused"];
+
+/**
+ * Waits until a signing event or a status event is published.
+ * @throws VerificationError ERR_PROPOSAL_CLOSED when it ended otherwise; OperationError ERR_TIMEOUT
+ */
+export async function waitFor(vault: VaultClient, id: Uint8Array, secondsMax: number): Promise<Outcome> {
+  const name = formatHex(id);
+  const found = await poll(secondsMax, `event ${name}`, async () => {
+    const event = (await vault.find(`events/${name}`)) ?? (await vault.find(`status-events/${name}`));
+    if (!event) throw new OperationError("ERR_NOT_FOUND", `the vault knows no event ${name}`);
+    const state = String(event.state);
+    if (DEAD.includes(state)) throw new VerificationError("ERR_PROPOSAL_CLOSED", `event ${name} is ${state}`);
+    return state === "published" ? event : undefined;
+  });
+  return {
+    id: name,
+    state: "published",
+    batches: batchesOf(found),
+    checkpoint: await vault.text("public/log/checkpoint"),
+  };
+}
+
+function batchesOf(event: Answer): readonly number[] {
+  const attachments = Object.entries((event.attachments ?? {}) as Record<string, unknown>);
+  return attachments
+    .filter(([name]) => name.startsWith("manifest/"))
+    .map(([, text]) => decodeManifest(parseBase64(String(text))).seq)
+    .sort((a, b) => a - b);
+}
+
+/** Whole ids only, in hex or as 24 words: a prefix can be made to match. */
+export function parseEventId(text: string): Uint8Array {
+  try {
+    return text.includes(" ") ? parseWords(text) : parseHex(text, 32);
+  } catch (cause) {
+    throw new OperationError("ERR_USAGE", (cause as FormatError).message, { cause });
+  }
+}
+
+async function poll<T>(secondsMax: number, what: string, look: () => Promise<T | undefined>): Promise<T> {
+  for (const deadline = Date.now() + secondsMax * 1000; ; await sleep(POLL_MILLISECONDS)) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (Date.now() >= deadline)
+      throw new OperationError("ERR_TIMEOUT", `no ${what} within ${secondsMax} seconds`, { retryable: true });
+  }
+}
