@@ -158,7 +158,6 @@ test("the command line explains itself and refuses what it does not know", async
     [],
     ["nonsense"],
     ["sign"],
-    ["status"],
     ["sign", "abcd", ...home],
     ["status", "--vault", "ftp://x", "--home", "/nonexistent"],
   ]) {

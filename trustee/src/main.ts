@@ -82,7 +82,7 @@ function homeCommand(name: string, description: string): Command {
 
 function vaultCommand(name: string, description: string): Command {
   return homeCommand(name, description)
-    .requiredOption("--vault <url>", "the vault to talk to")
+    .option("--vault <url>", "the vault to talk to", "http://127.0.0.1:8080")
     .option("--public <url|folder>", "read published files from here instead: any mirror, a stick");
 }
 

@@ -188,10 +188,10 @@ export function showStatus(out: Output, report: StatusReport, now: number): void
   const { trust, before } = report.accepted;
   out.line(`Authority ${formatHex(trust.authority)}`);
   out.line(
-    `Accepted: root ${trust.rootVersion}, targets ${trust.targetsVersion}, batches ${trust.batchesVersion}; ${trust.head.size} batches, log of ${report.accepted.log.size}`,
+    `Accepted: root ${trust.rootVersion}, targets ${trust.targetsVersion}, batches ${trust.batchesVersion}; ${counted(trust.head.size, "batch", "batches")}, log of ${report.accepted.log.size}`,
   );
   const fresh = trust.head.size - (before?.head.size ?? 0);
-  if (fresh > 0) out.line(`${fresh} batches were approved and published since this tool last looked.`);
+  if (fresh > 0) out.line(`Approved and published since this tool last looked: ${counted(fresh, "batch", "batches")}.`);
   out.line();
   if (report.proposals.length === 0) out.line("No open proposals.");
   for (const p of report.proposals) {
@@ -238,13 +238,15 @@ export function eventJson(id: Uint8Array, body: EventBody): unknown {
 
 export function showEvent(out: Output, id: Uint8Array, body: EventBody): void {
   const count = body.ranges.reduce((sum, range) => sum + range.count, 0);
-  out.line(
-    out.style("bold", `${body.action} ${count} ${count === 1 ? "token" : "tokens"}: ${formatRanges(body.ranges)}`),
-  );
+  out.line(out.style("bold", `${body.action} ${counted(count, "token", "tokens")}: ${formatRanges(body.ranges)}`));
   out.line(`reason: ${quote(body.reason)}`);
   if (body.undoes.length > 0) out.line(`undoes the log entries ${body.undoes.join(", ")}`);
   out.line(`to be logged by ${dayOf(body.notAfter)}`);
   out.line();
   showWords(out, formatWords(id));
   out.line(`  ${formatHex(id)}`);
+}
+
+function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
