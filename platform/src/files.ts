@@ -20,7 +20,7 @@ let temporaryCounter = 0;
 /** Writes or replaces `file`. Durable and atomic on return. */
 export async function writeFileDurable(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
   const temporary = temporaryName(file);
-  await wrap(`could not write ${file}`, async () => {
+  await orFileError(`could not write ${file}`, async () => {
     await writeSynced(temporary, bytes, mode);
     try {
       await rename(temporary, file);
@@ -37,35 +37,42 @@ export async function writeFileDurable(file: string, bytes: Uint8Array, mode: nu
  * @throws OperationError ERR_FILE_IMMUTABLE when the file exists with other bytes
  */
 export async function putImmutable(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
-  await putImmutableUnsynced(file, bytes, mode);
-  await wrap(`could not write ${file}`, () => syncFolder(path.dirname(file)));
+  await orFileError(`could not write ${file}`, async () => {
+    if ((await sizeIfPresent(file)) === undefined) {
+      const temporary = temporaryName(file);
+      await writeSynced(temporary, bytes, mode);
+      await linkImmutable(temporary, file, bytes);
+    } else {
+      await checkImmutable(file, bytes);
+    }
+    await syncFolder(path.dirname(file));
+  });
 }
 
-/** As putImmutable, but the name becomes durable only when the folder is synced. For many files in one folder. */
-export async function putImmutableUnsynced(file: string, bytes: Uint8Array, mode: number = PUBLIC_FILE): Promise<void> {
-  const temporary = temporaryName(file);
-  let created = false;
-  await wrap(`could not write ${file}`, async () => {
-    if ((await sizeIfPresent(file)) !== undefined) return;
-    await writeSynced(temporary, bytes, mode);
-    try {
-      // link(2) fails where rename(2) would silently replace what another process has just written.
-      await link(temporary, file);
-      created = true;
-    } catch (error) {
-      if (!isCode(error, "EEXIST")) throw error;
-    } finally {
-      await unlink(temporary);
-    }
-  });
-  if (created) return;
+/**
+ * Gives a complete, synced temporary file its name, and removes the temporary one.
+ * link(2) fails where rename(2) would silently replace what another process has just written.
+ */
+export async function linkImmutable(temporary: string, file: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await link(temporary, file);
+  } catch (error) {
+    if (!isCode(error, "EEXIST")) throw error;
+    await checkImmutable(file, bytes);
+  } finally {
+    await unlink(temporary);
+  }
+}
+
+/** @throws OperationError ERR_FILE_IMMUTABLE when `file` does not hold these bytes */
+export async function checkImmutable(file: string, bytes: Uint8Array): Promise<void> {
   const existing = await readFileIfPresent(file, Number.MAX_SAFE_INTEGER);
   if (!existing || !equalBytes(existing, bytes)) {
     throw new OperationError("ERR_FILE_IMMUTABLE", `${file} exists with other bytes`);
   }
 }
 
-async function sizeIfPresent(file: string): Promise<number | undefined> {
+export async function sizeIfPresent(file: string): Promise<number | undefined> {
   try {
     return (await stat(file)).size;
   } catch (error) {
@@ -97,7 +104,7 @@ export async function readFileBounded(file: string, bytesMax: number): Promise<U
 
 /** Creates a folder and its parents; each new name is made durable in its parent. */
 export async function ensureFolder(folder: string, mode: number = PUBLIC_FOLDER): Promise<void> {
-  await wrap(`could not create ${folder}`, async () => {
+  await orFileError(`could not create ${folder}`, async () => {
     const first = await mkdir(folder, { recursive: true, mode });
     if (first === undefined) return;
     for (let at = path.resolve(folder); ; at = path.dirname(at)) {
@@ -129,7 +136,7 @@ async function writeSynced(file: string, bytes: Uint8Array, mode: number): Promi
   }
 }
 
-function temporaryName(file: string): string {
+export function temporaryName(file: string): string {
   return path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${temporaryCounter++}.tmp`);
 }
 
@@ -137,7 +144,7 @@ export function isCode(error: unknown, code: string): boolean {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }
 
-async function wrap(doing: string, work: () => Promise<void>): Promise<void> {
+export async function orFileError(doing: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (cause) {
