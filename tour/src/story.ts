@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
-import { copyFile, cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { startSimulator } from "@viafabric/nfc/simulator";
@@ -82,6 +82,9 @@ export async function genesis(homes: Homes): Promise<void> {
   }
   evidence("authority", words);
   await via(["vault", "genesis", "--home", homes.vault]);
+  const root = path.join(homes.vault, "public", "root", "1.root.json");
+  for (const home of [homes.station, homes.release])
+    await via(["writer", "enroll", "--root", root, "--home", home, "--yes"]);
 }
 
 /** Request, three approvals, and the batch that comes of it. @returns its number */
@@ -151,14 +154,14 @@ export async function write(
   const sockets = await mkdtemp(path.join(tmpdir(), "via-"));
   const simulator = await startSimulator({ folder: sockets });
   try {
-    await simulator.hand({ folder: tags, model: "ntag213", count: DEVICES, pauseMs: 50 });
+    await simulator.hand({ folder: sockets, model: "ntag213", count: DEVICES, pauseMs: 50 });
     const env = { ...environment, PCSCLITE_CSOCK_NAME: simulator.sockets.pcsc };
     const written = await via(["writer", "write", "--batch", String(batch), ...options], { env });
     const list: WrittenTag[] = [];
     for (const { index, uid } of written["tags"] as readonly { index: number; uid: string }[]) {
       evidence("tag", `UID ${uid} carries token ${index}`);
       const dump = path.join(tags, `${index}.bin`);
-      await copyFile(path.join(tags, `${uid}.bin`), dump);
+      await simulator.saveTag(uid, dump);
       list.push({ index, uid, dump });
     }
     await via(["writer", "upload", "--vault", vaultUrl, ...options]);
@@ -186,7 +189,9 @@ export async function decide(
   verdicts.push(await check(homes, tag, 1));
 
   heading("Release: another person than the writer says that the tags arrived");
-  await via(["writer", "release", "--batch", String(batch), "--vault", vaultUrl, ...(await keyOptions(homes.release))]);
+  const options = ["--vault", vaultUrl, ...(await keyOptions(homes.release))];
+  const released = await via(["writer", "release", "--batch", String(batch), "--yes", ...options]);
+  await via(["vault", "wait", String(released["event"]), "--vault", vaultUrl, "--home", homes.vault]);
   verdicts.push(await check(homes, tag, 0));
 
   heading("Revocation: two trustees, and the node refuses");

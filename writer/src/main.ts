@@ -17,7 +17,7 @@ import {
   runProgram,
   writeFileDurable,
 } from "@viafabric/platform";
-import { formatHex, formatWords, OperationError, parseDecimal, type Signer } from "@viafabric/schemas";
+import { formatHex, formatWords, OperationError, parseDecimal, type Signer, sha256 } from "@viafabric/schemas";
 import { httpFetch } from "@viafabric/transparency-log/client";
 import { createEnrolmentCard, METADATA_BYTES_MAX } from "@viafabric/tuf";
 import { fetchKit, refreshStation } from "./fetch-kit.ts";
@@ -26,7 +26,7 @@ import { findKit, type KitSummary, ledgerFile, listKits, openKit } from "./kits.
 import { type Ledger, type LedgerCounts, openLedger } from "./ledger.ts";
 import { signReceipt } from "./receipt.ts";
 import { readManifest, releaseRanges, signRelease } from "./release.ts";
-import { showEvents, showRest } from "./screen.ts";
+import { openScreen } from "./screen.ts";
 import { sendReceipts } from "./upload.ts";
 import { publicUrl, vaultClient } from "./vault-client.ts";
 import { type VerifiedKit, verifyKit } from "./verify-kit.ts";
@@ -116,7 +116,7 @@ withHome(writer.command("fetch"))
 
 withHome(writer.command("write"))
   .description("write the tokens of a kit onto tags; needs no network")
-  .option("--kit <batch>", "batch or id of the kit; the only one when left out")
+  .option("--batch <number>", "batch of the kit; the only kit when left out")
   .option("--reader <name...>", "readers to use; the first one found when left out")
   .option("--count <number>", "stop after so many tags")
   .option("--idle <seconds>", "give up when no tag is laid down for so long")
@@ -125,12 +125,12 @@ withHome(writer.command("write"))
   .action(async (options, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
-    const summary = await findKit(home, options.kit);
+    const summary = await findKit(home, batchOf(options.batch));
     const unlock = await lockFolder(home.folder);
     try {
       const { signer, verified, ledger } = await openWork(home, summary, options.passphraseFile);
       const readers = await openReaders(options.reader, out);
-      const screen = showEvents(out, ledger, summary);
+      const screen = openScreen(out, ledger, summary);
       const interrupted = new AbortController();
       process.once("SIGINT", () => interrupted.abort(new OperationError("ERR_TAG_TIMEOUT", "stopped at your request")));
       try {
@@ -145,9 +145,8 @@ withHome(writer.command("write"))
           },
         });
       } finally {
-        screen.stop();
         for (const reader of readers) reader.close();
-        showRest(out, ledger, summary);
+        screen.close();
         await ledger.close();
       }
     } finally {
@@ -158,12 +157,12 @@ withHome(writer.command("write"))
 withHome(writer.command("void"))
   .description("give a serial up: its tag is spoiled or lost; it will never be released")
   .requiredOption("--index <number>", "the serial")
-  .option("--kit <batch>", "batch or id of the kit; the only one when left out")
+  .option("--batch <number>", "batch of the kit; the only kit when left out")
   .option("--yes", "do not ask")
   .action(async (options, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
-    const summary = await findKit(home, options.kit);
+    const summary = await findKit(home, batchOf(options.batch));
     const index = parseDecimal(options.index);
     if (index < summary.first || index >= summary.first + summary.count)
       throw new OperationError("ERR_SERIAL", `serial ${index} is not in the kit of batch ${summary.batch}`);
@@ -240,7 +239,8 @@ withHome(writer.command("release"))
       now: now(),
     });
     const state = await vault.proposeEvent(body, signature);
-    out.result({ batch: manifest.seq, released: count, state }, () => {
+    const event = formatHex(sha256(body));
+    out.result({ batch: manifest.seq, released: count, event, state }, () => {
       out.line(
         `${count} tokens of batch ${manifest.seq}: release is ${state}; it takes effect with the next statement`,
       );
@@ -274,6 +274,10 @@ writer
   });
 
 process.exitCode = await runProgram(writer, process.argv);
+
+function batchOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : parseDecimal(text);
+}
 
 interface ConnectOptions {
   readonly home: string;
