@@ -174,6 +174,40 @@ test("a token whose login is lost says so, and signs again once opened anew", as
   assert.equal(isValidSignature(key, utf8("x"), await again.sign(utf8("x"))), true);
 });
 
+for (const algorithm of ["ed25519", "p256"] as const) {
+  test(`${algorithm}: a pool of threads signs every message once, in order`, async () => {
+    const id = utf8(`pool-${algorithm}`);
+    const key = await hsm.generateKey(id, "pool", algorithm);
+    const pool = await hsm.pool(id, key, 3);
+    for (const count of [0, 1, 31, 32, 33, 500]) {
+      const messages = Array.from({ length: count }, (_, i) => utf8(`${count} ${i}`.repeat(1 + (i % 5))));
+      const signatures = await pool.signAll(messages);
+      assert.equal(signatures.length, count);
+      signatures.forEach((signature, i) => {
+        assert.ok(isValidSignature(key, messages[i]!, signature), `${count}: ${i}`);
+      });
+    }
+    await pool.close();
+    await assert.rejects(pool.signAll([utf8("x")]), refused("ERR_HSM_DEVICE"));
+    await assert.rejects(hsm.pool(utf8("missing"), key, 1), refused("ERR_HSM_KEY"));
+  });
+}
+
+test("a pool survives losing its sessions: it fails with a code, and signs again", async () => {
+  const id = utf8("pool-lost");
+  const key = await hsm.generateKey(id, "pool", "ed25519");
+  const pool = await hsm.pool(id, key, 2);
+  const messages = Array.from({ length: 200 }, (_, i) => utf8(`${i}`));
+  await pool.signAll(messages);
+  const module = await openModule(token.module);
+  module.library.C_CloseAllSessions(findToken(module, token).slot);
+  module.release();
+  await assert.rejects(pool.signAll(messages), (error) => error instanceof OperationError);
+  await hsm.close();
+  hsm = await openHsm(token);
+  assert.equal((await (await hsm.pool(id, key, 2)).signAll(messages)).length, 200);
+});
+
 test("openHsm says what is wrong: module, token, PIN", async () => {
   // The wrong PINs need a process that is not logged in yet.
   await hsm.close();

@@ -10,9 +10,11 @@ import type { Algorithm, PublicKey, Signer } from "@viafabric/schemas";
 import { hsmError, isSessionLost } from "./ckr.ts";
 import { checkKey, findKey, generateKeyPair, type Session, signWith, type TokenKey } from "./keys.ts";
 import { attempt, CK, findToken, login, openModule, type TokenName } from "./pkcs11.ts";
+import { openPool, type SigningPool } from "./pool.ts";
 
 export { KEY_ID_BYTES_MAX, KEY_LABEL_LENGTH_MAX } from "./keys.ts";
 export type { TokenName } from "./pkcs11.ts";
+export { POOL_WORKERS_MAX, type SigningPool } from "./pool.ts";
 export { generateKeys, initSoftHsmToken, type KeyRequest } from "./setup.ts";
 export { findSoftHsm, type SoftHsmRequest, type SoftHsmToken } from "./softhsm.ts";
 
@@ -36,7 +38,9 @@ export interface Hsm {
   generateKey(id: Uint8Array, label: string, algorithm: Algorithm): Promise<PublicKey>;
   /** @param expected refuses with ERR_HSM_KEY when another key is behind the id */
   signer(id: Uint8Array, expected?: PublicKey): Promise<Signer>;
-  /** Signers given out before are dead afterwards. */
+  /** Threads with a session each, for many signatures by one key. @param workers how many */
+  pool(id: Uint8Array, expected: PublicKey, workers: number): Promise<SigningPool>;
+  /** Signers and pools given out before are dead afterwards. */
   close(): Promise<void>;
 }
 
@@ -49,6 +53,7 @@ export async function openHsm(options: HsmOptions): Promise<Hsm> {
   const module = await openModule(options.module);
   const { library } = module;
   const sessions = new Set<Session>();
+  const pools = new Set<SigningPool>();
   const pool: SessionPool = {
     open(flags = 0) {
       const handle = attempt("open a session", () => library.C_OpenSession(token.slot, CK.CKF_SERIAL_SESSION | flags));
@@ -88,7 +93,16 @@ export async function openHsm(options: HsmOptions): Promise<Hsm> {
     async signer(id, expected) {
       return tokenSigner(pool, id, expected);
     },
+    async pool(id, expected, workers) {
+      // Asked here first, so that a wrong key is found out before any thread starts.
+      pool.close(openKey(pool, id, expected).session);
+      const threads = openPool({ path: module.path, slot: token.slot }, id, expected, workers);
+      pools.add(threads);
+      return threads;
+    },
     async close() {
+      // To finalise a module under a running call ends in a crash.
+      for (const threads of pools) await threads.close();
       release();
     },
   };
@@ -99,22 +113,28 @@ interface SessionPool {
   close(session: Session): void;
 }
 
+function openKey(pool: SessionPool, id: Uint8Array, expected: PublicKey | undefined): OpenKey {
+  const session = pool.open();
+  try {
+    const key = attempt("find a key", () => findKey(session, id));
+    if (expected) checkKey(key, id, expected);
+    return { session, key };
+  } catch (error) {
+    pool.close(session);
+    throw error;
+  }
+}
+
+interface OpenKey {
+  readonly session: Session;
+  readonly key: TokenKey;
+}
+
 function tokenSigner(pool: SessionPool, id: Uint8Array, expected: PublicKey | undefined): Signer {
-  const open = (pinned: PublicKey | undefined): { session: Session; key: TokenKey } => {
-    const session = pool.open();
-    try {
-      const key = attempt("find a key", () => findKey(session, id));
-      if (pinned) checkKey(key, id, pinned);
-      return { session, key };
-    } catch (error) {
-      pool.close(session);
-      throw error;
-    }
-  };
-  let state: ReturnType<typeof open> | undefined = open(expected);
+  let state: OpenKey | undefined = openKey(pool, id, expected);
   const { publicKey } = state.key;
   const signOnce = (message: Uint8Array): Uint8Array => {
-    state ??= open(publicKey);
+    state ??= openKey(pool, id, publicKey);
     const { session, key } = state;
     try {
       return signWith(session, key, message);

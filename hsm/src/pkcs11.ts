@@ -46,6 +46,7 @@ export const CK = {
   CKM_ECDSA: 0x1041,
   CKM_EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
   CKM_EDDSA: 0x1057,
+  CKF_OS_LOCKING_OK: 2,
   CKF_RW_SESSION: 2,
   CKF_SERIAL_SESSION: 4,
   CKF_TOKEN_INITIALIZED: 0x400,
@@ -76,7 +77,9 @@ const loadedModules = new Map<string, LoadedModule>();
 export async function openModule(path: string): Promise<Module> {
   const loaded = loadedModules.get(path) ?? { library: await loadLibrary(path), users: 0 };
   loadedModules.set(path, loaded);
-  if (loaded.users === 0) attempt(`initialise ${path}`, () => loaded.library.C_Initialize());
+  // Signing threads share the module: without this flag it would use no locks, and corrupt its memory.
+  const flags = CK.CKF_OS_LOCKING_OK;
+  if (loaded.users === 0) attempt(`initialise ${path}`, () => loaded.library.C_Initialize({ flags }));
   loaded.users++;
   let held = true;
   return {

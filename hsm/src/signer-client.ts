@@ -159,6 +159,7 @@ async function openCalls(socketPath: string): Promise<Calls> {
 
 export interface SignerProcess {
   readonly socket: string;
+  readonly pid: number;
   /** Ends it with SIGTERM and waits: what it is doing gets done. */
   stop(): Promise<void>;
   /** Settles when the process has ended, however. */
@@ -191,7 +192,7 @@ export async function startSigner(
         child.kill("SIGTERM");
         await exited;
       };
-      return { socket: said.ready, stop, exited };
+      return { socket: said.ready, pid: child.pid!, stop, exited };
     }
     if ("error" in said && "message" in said) {
       await exited;

@@ -20,7 +20,7 @@ import {
   parseUtf8,
   utf8,
 } from "@viafabric/schemas";
-import type { TokenReference } from "../index.ts";
+import { POOL_WORKERS_MAX, type TokenReference } from "../index.ts";
 
 export const SIGNER_KEYS = ["issuer", "log", "status", "snapshot", "timestamp", "revocations"] as const;
 /** What each key is for; no key has two purposes. */
@@ -40,19 +40,21 @@ export interface SignerConfig {
   readonly public: string;
   readonly socket: string;
   readonly keys: Readonly<Record<SignerKey, PinnedKey>>;
+  /** Threads that sign tokens; as many as there are processors when left out. A slow device on a network wants more. */
+  readonly workers?: number;
 }
 
-type JsonObject = Readonly<Record<"keys" | "id" | "spki", unknown>> & Readonly<Record<string, unknown>>;
+type JsonObject = Readonly<Record<"keys" | "id" | "spki" | "workers", unknown>> & Readonly<Record<string, unknown>>;
 
 const CONFIG_BYTES_MAX = 64 * 1024;
 
-export function formatSignerConfig({ hsm, root, public: published, socket, keys }: SignerConfig): Uint8Array {
+export function formatSignerConfig({ hsm, root, public: published, socket, keys, workers }: SignerConfig): Uint8Array {
   const { module, confFile, tokenLabel, tokenSerial, pinFile } = hsm;
   const pinned = SIGNER_KEYS.map((name) => {
     const { id, publicKey } = keys[name];
     return [name, { id: formatHex(id), spki: formatBase64(publicKey.spki) }] as const;
   });
-  const json = { module, conf: confFile, tokenLabel, tokenSerial, pinFile, root, public: published, socket };
+  const json = { module, conf: confFile, tokenLabel, tokenSerial, pinFile, root, public: published, socket, workers };
   return utf8(`${JSON.stringify({ ...json, keys: Object.fromEntries(pinned) }, undefined, 2)}\n`);
 }
 
@@ -89,17 +91,24 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
     root: file("root"),
     public: file("public"),
     socket: file("socket"),
+    ...(optional("workers") ? { workers: asWorkers(json.workers) } : {}),
     keys: keys as unknown as Readonly<Record<SignerKey, PinnedKey>>,
   };
 }
 
 const PATHS = ["pinFile", "root", "public", "socket"];
-const OPTIONAL = ["conf", "tokenLabel", "tokenSerial"];
+const OPTIONAL = ["conf", "tokenLabel", "tokenSerial", "workers"];
 
 function asPinnedKey(value: unknown, name: string): PinnedKey {
   const key = asObject(value, `key ${name}`);
   const id = parseHex(asText(key.id, `${name}.id`));
   return { id, publicKey: parsePublicKey(parseBase64(asText(key.spki, `${name}.spki`))) };
+}
+
+function asWorkers(value: unknown): number {
+  const count = Number.isInteger(value) ? (value as number) : 0;
+  if (count < 1 || count > POOL_WORKERS_MAX) throw new TypeError(`workers is 1 to ${POOL_WORKERS_MAX}`);
+  return count;
 }
 
 function asObject(value: unknown, what: string): JsonObject {

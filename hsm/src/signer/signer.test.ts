@@ -192,6 +192,41 @@ test("a signer that starts again goes on where it stopped", async () => {
   await append(authority.trustLeaf("statement", 3, note));
 });
 
+test("killed while it works, it starts again and gives the same answers", async () => {
+  const big = authority.draft(300);
+  authority.include(big);
+  await authority.signHead();
+  await signer.trust(await authority.trustRequest());
+  authority.accepted();
+  const request = { manifest: big.bytes, payloads: big.payloads, proof: await authority.proofOf(1) };
+  const before = await authority.stateBytes();
+  const interrupted = signer.tokens(request).then(
+    () => "answered",
+    (error: unknown) => (error instanceof CodedError ? error.code : "another error"),
+  );
+  // Its memory changes before it signs; from then on it is signing.
+  while (before.equals(await authority.stateBytes()));
+  globalThis.process.kill(process.pid, "SIGKILL");
+  assert.equal(await interrupted, "ERR_SIGNER");
+  await process.exited;
+  await start();
+  assert.deepEqual((await signer.state()).signed, [1]);
+  assert.equal((await signer.tokens(request)).length, 300);
+
+  const batches = authority.trustLeaf("batches", 3, authority.batches);
+  const entries = [batches, authority.batchLeaf(big), ...big.leaves];
+  const from = log.length;
+  const memory = await authority.stateBytes();
+  const lost = signer.append({ from, entries }).catch(() => undefined);
+  while (memory.equals(await authority.stateBytes()));
+  globalThis.process.kill(process.pid, "SIGKILL");
+  await lost;
+  await process.exited;
+  await start();
+  await append(...entries);
+  assert.equal((await signer.state()).log.size, log.length);
+});
+
 test("with an older memory than what is published it does not start", async () => {
   const before = await signer.state();
   const older = await authority.stateBytes();

@@ -4,7 +4,7 @@
  * Every method has the same shape: a pure plan decides, the token signs, the signature is verified, the new memory is
  * durable, and only then the answer leaves. A crash before that leaves nothing behind that anybody has seen.
  */
-import { verify as nodeVerify } from "node:crypto";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { PRIVATE_FILE, readFileBounded, readFileIfPresent, writeFileDurable } from "@viafabric/platform";
 import { parseStatement, statementName } from "@viafabric/revocation";
@@ -13,7 +13,6 @@ import {
   formatNote,
   isValidSignature,
   OperationError,
-  type PublicKey,
   parseNote,
   type Signer,
   signNote,
@@ -68,6 +67,8 @@ export async function openBoundedSigner(
   const authority = authorityOf(parseMetadata("root", pinnedRoot).signedBytes);
   const keys = await openKeys(hsm, config);
   const anchors = { pinnedRoot, logKey: keys.log.publicKey };
+  const { id, publicKey } = config.keys.issuer;
+  const issuer = await hsm.pool(id, publicKey, config.workers ?? availableParallelism());
   const stored = await readFileIfPresent(stateFile, STATE_BYTES_MAX);
   const state = stored ? decodeState(stored) : emptyState(authority);
   if (!equalBytes(state.authority, authority))
@@ -90,11 +91,10 @@ export async function openBoundedSigner(
     },
 
     async tokens(request) {
-      const issuer = keys.issuer;
       const plan = planTokens(memory.state, memory.need(), issuer.publicKey, request, clock());
       // Remembered first: a batch counts as signed from the moment its first signature could exist.
       await memory.keep(plan.state);
-      return signAll(issuer, plan.messages);
+      return issuer.signAll(plan.messages);
     },
 
     async append(request) {
@@ -163,10 +163,14 @@ class Memory {
   }
 }
 
-async function openKeys(hsm: Hsm, { keys }: SignerConfig): Promise<Readonly<Record<SignerKey, Signer>>> {
-  const opened: (readonly [SignerKey, Signer])[] = [];
-  for (const name of SIGNER_KEYS) opened.push([name, await hsm.signer(keys[name].id, keys[name].publicKey)]);
-  return Object.fromEntries(opened) as Record<SignerKey, Signer>;
+type SingleKey = Exclude<SignerKey, "issuer">;
+
+/** All but the issuer's, which signs by the thousand and has a pool. */
+async function openKeys(hsm: Hsm, { keys }: SignerConfig): Promise<Readonly<Record<SingleKey, Signer>>> {
+  const opened: (readonly [SingleKey, Signer])[] = [];
+  for (const name of SIGNER_KEYS)
+    if (name !== "issuer") opened.push([name, await hsm.signer(keys[name].id, keys[name].publicKey)]);
+  return Object.fromEntries(opened) as Record<SingleKey, Signer>;
 }
 
 async function signedNote(text: string, name: string, signer: Signer): Promise<Uint8Array> {
@@ -186,27 +190,6 @@ export function checked(signer: Signer): Signer {
       return signature;
     },
   };
-}
-
-/** The token signs on this thread while the signatures made before are verified on others. */
-export async function signAll(signer: Signer, messages: readonly Uint8Array[]): Promise<readonly Uint8Array[]> {
-  const { publicKey } = signer;
-  if (publicKey.algorithm !== "ed25519") return Promise.all(messages.map((message) => checked(signer).sign(message)));
-  const signatures: Uint8Array[] = [];
-  const checks: Promise<boolean>[] = [];
-  for (const message of messages) {
-    const signature = await signer.sign(message);
-    signatures.push(signature);
-    checks.push(isValidAsync(publicKey, message, signature));
-  }
-  for (const valid of await Promise.all(checks)) if (!valid) throw wrongSignature();
-  return signatures;
-}
-
-function isValidAsync(key: PublicKey, message: Uint8Array, signature: Uint8Array): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    nodeVerify(null, message, key.handle, signature, (error, valid) => (error ? reject(error) : resolve(valid)));
-  });
 }
 
 function wrongSignature(): OperationError {
