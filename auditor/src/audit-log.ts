@@ -80,16 +80,13 @@ class Audit {
     const published = source.published;
     this.#rules = new LogRules({
       found: (finding) => this.found(finding),
-      batch: (batch) => {
-        if (published)
-          this.#due.push(async () => this.#take(this.#batches, await checkBatch(published, policy, batch)));
-        else this.#batches.notHeld++;
-      },
       trust: (entry, leaf) => {
-        const check = async (from: FetchFile) => this.#take(this.#trustFiles, await checkTrustFile(from, entry, leaf));
-        if (published) this.#due.push(() => check(published));
+        if (published) this.#later(this.#trustFiles, () => checkTrustFile(published, entry, leaf));
         else this.#trustFiles.notHeld++;
       },
+      ...(published && {
+        batch: (batch) => this.#later(this.#batches, () => checkBatch(published, policy, batch)),
+      }),
     });
   }
 
@@ -123,7 +120,7 @@ class Audit {
       verdict: this.#findingsTotal === 0 ? "verified" : "refused",
       checkpoint: this.#checkpoint,
       counts: this.#rules.counts,
-      batches: this.#batches,
+      batches: this.#source.published ? this.#batches : { checked: 0, notHeld: this.#rules.counts.batch },
       trustFiles: this.#trustFiles,
       findings: this.#findings,
       findingsTotal: this.#findingsTotal,
@@ -136,10 +133,13 @@ class Audit {
     for (const check of due) await check();
   }
 
-  #take(tally: { checked: number; notHeld: number }, evidence: Evidence): void {
-    if (evidence.held) tally.checked++;
-    else tally.notHeld++;
-    for (const finding of evidence.findings) this.found(finding);
+  #later(tally: { checked: number; notHeld: number }, check: () => Promise<Evidence>): void {
+    this.#due.push(async () => {
+      const { held, findings } = await check();
+      if (held) tally.checked++;
+      else tally.notHeld++;
+      for (const finding of findings) this.found(finding);
+    });
   }
 }
 

@@ -12,6 +12,7 @@ import {
   equalBytes,
   formatHex,
   OperationError,
+  rootOfHashes,
   sha256,
   type TrustLeaf,
 } from "@viafabric/schemas";
@@ -86,7 +87,7 @@ export async function checkBatch(fetch: FetchFile, policy: LogPolicy, batch: Log
       fail(`the manifest counts ${manifest.count} tokens, ${tokens.length} token leaves follow`);
     } else if (manifest.first !== batch.first) {
       fail(`the manifest begins at index ${manifest.first}, the token leaves at ${batch.first}`);
-    } else if (!equalBytes(manifest.root, batch.root)) {
+    } else if (!equalBytes(manifest.root, rootOfHashes(batch.hashes))) {
       fail(`the manifest's root ${formatHex(manifest.root)} is not that of the token leaves`);
     }
   });

@@ -18,9 +18,7 @@ import {
   type ErrorCode,
   FormatError,
   formatHex,
-  type Hash,
   type Leaf,
-  rootOfHashes,
   sha256,
   type TokenLeaf,
   type TrustKind,
@@ -44,8 +42,8 @@ export interface LoggedBatch {
   /** Token index of the first of them; undefined without any. */
   readonly first: number | undefined;
   readonly tokens: readonly Uint8Array[];
-  /** RFC 6962 root over them: what the manifest must state. */
-  readonly root: Hash;
+  /** Their leaf hashes, flat: the root over them is what the manifest must state. */
+  readonly hashes: Uint8Array;
 }
 
 export type LeafType = Leaf["type"];
@@ -55,14 +53,15 @@ interface OpenBatch {
   readonly leaf: BatchLeaf;
   readonly bytes: Uint8Array;
   first: number | undefined;
+  count: number;
   readonly tokens: Uint8Array[];
   readonly hashes: Uint8Array[];
 }
 
 export interface RulePorts {
   found(finding: Finding): void;
-  /** All its token leaves have been seen. */
-  batch(batch: LoggedBatch): void;
+  /** All its token leaves have been seen. Left out, they are not kept either. */
+  batch?(batch: LoggedBatch): void;
   trust(entry: number, leaf: TrustLeaf): void;
 }
 
@@ -121,7 +120,7 @@ export class LogRules {
     const batch = this.#open;
     if (!batch) return;
     this.#open = undefined;
-    this.#ports.batch({ ...batch, root: rootOfHashes(concat(...batch.hashes)) });
+    this.#ports.batch?.({ ...batch, hashes: concat(...batch.hashes) });
   }
 
   #takeToken(entry: number, leaf: TokenLeaf, bytes: Uint8Array, hash: Uint8Array): void {
@@ -130,7 +129,7 @@ export class LogRules {
       this.#broken(entry, `the token id of index ${leaf.index} was issued before`);
     const batch = this.#open;
     if (!batch) this.#broken(entry, `token leaf ${leaf.index} follows no batch leaf`);
-    else if (batch.tokens.length === BATCH_TOKENS_MAX) {
+    else if (batch.count === BATCH_TOKENS_MAX) {
       this.#broken(entry, `more than ${BATCH_TOKENS_MAX} token leaves follow batch ${batch.leaf.seq}`);
       this.close();
     } else {
@@ -138,8 +137,11 @@ export class LogRules {
         this.#broken(entry, `batch ${batch.leaf.seq} jumps from index ${this.#nextIndex - 1} to ${leaf.index}`);
       }
       batch.first ??= leaf.index;
-      batch.tokens.push(bytes);
-      batch.hashes.push(hash);
+      batch.count++;
+      if (this.#ports.batch) {
+        batch.tokens.push(bytes);
+        batch.hashes.push(hash);
+      }
     }
     this.#nextIndex = Math.max(this.#nextIndex, leaf.index + 1);
   }
@@ -150,7 +152,7 @@ export class LogRules {
     if (!this.#batchesFiles.has(formatHex(leaf.metadataHash))) {
       this.#broken(entry, `batch ${leaf.seq} names a metadata file that was not logged before it`);
     }
-    this.#open = { entry, leaf, bytes, first: undefined, tokens: [], hashes: [] };
+    this.#open = { entry, leaf, bytes, first: undefined, count: 0, tokens: [], hashes: [] };
   }
 
   #takeTrust(entry: number, leaf: TrustLeaf): void {

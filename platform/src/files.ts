@@ -6,7 +6,7 @@
  * not), so every error leaves as ERR_FILE and is not retried here.
  */
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, readFile, rename, stat, unlink } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, rename, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import { equalBytes, OperationError } from "@viafabric/schemas";
 
@@ -83,16 +83,34 @@ export async function sizeIfPresent(file: string): Promise<number | undefined> {
 
 /** Undefined when there is no such file. @param bytesMax larger files are refused before they are read. */
 export async function readFileIfPresent(file: string, bytesMax: number): Promise<Uint8Array | undefined> {
+  let handle: FileHandle | undefined;
   try {
-    const { size } = await stat(file);
-    if (size > bytesMax)
-      throw new OperationError("ERR_FILE_TOO_LARGE", `${file} has ${size} bytes, more than ${bytesMax}`);
-    return new Uint8Array(await readFile(file));
+    handle = await open(file, constants.O_RDONLY);
+    const { size } = await handle.stat();
+    // A pipe says 0: what it gives is counted afterwards.
+    const bytes = size > 0 && size <= bytesMax ? await readExactly(handle, size) : undefined;
+    if (bytes) return bytes;
+    const rest = size > bytesMax ? undefined : await handle.readFile();
+    if (rest && rest.length <= bytesMax) return new Uint8Array(rest);
+    throw new OperationError("ERR_FILE_TOO_LARGE", `${file} has ${rest?.length ?? size} bytes, more than ${bytesMax}`);
   } catch (error) {
     if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
     if (error instanceof OperationError) throw error;
     throw new OperationError("ERR_FILE", `could not read ${file}`, { cause: error });
+  } finally {
+    await handle?.close();
   }
+}
+
+/** Undefined when the file turns out to be shorter: it is being written in place, or is no ordinary file. */
+async function readExactly(handle: FileHandle, size: number): Promise<Uint8Array | undefined> {
+  const bytes = new Uint8Array(size);
+  for (let at = 0; at < size; ) {
+    const { bytesRead } = await handle.read(bytes, at, size - at, at);
+    if (bytesRead === 0) return undefined;
+    at += bytesRead;
+  }
+  return bytes;
 }
 
 /** @throws OperationError ERR_FILE when the file is missing */
