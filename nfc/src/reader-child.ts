@@ -69,7 +69,7 @@ function serve(reader: Reader): void {
   let powerUp: NodeJS.Timeout | undefined;
 
   const announce = async (): Promise<void> => {
-    // After a removal and an insertion within milliseconds the library has a connection without a protocol.
+    // Still connected to a tag that is gone, the library believes itself connected to the next, without a protocol.
     if (typeof reader.connection?.protocol !== "number") await reconnect(reader);
     clearTimeout(powerUp);
     // It may have been taken away while it was being connected.
@@ -87,6 +87,7 @@ function serve(reader: Reader): void {
     if (felt) report({ kind: "unpowered" });
   };
 
+  serialize(reader);
   reader.autoProcessing = false;
   reader.on("card", () => void announce().catch(unpowered));
   reader.on("error", () => {});
@@ -127,6 +128,21 @@ async function perform(reader: Reader, request: ReaderRequest, isCurrent: () => 
     const reason = previous ? `${message} ${previous.message}` : message;
     return report({ kind: "failed", id, gone: GONE.test(reason), reason });
   }
+}
+
+/**
+ * The library connects and disconnects as reports come in, without waiting for what it began before. On libuv's
+ * threads the two overtake each other, and a late disconnect then ends the connection to the next tag.
+ */
+function serialize(reader: Reader): void {
+  let tail: Promise<unknown> = Promise.resolve();
+  const queued = (work: () => Promise<unknown>) => () => {
+    const result = tail.then(() => work.call(reader));
+    tail = result.catch(() => {});
+    return result;
+  };
+  reader.connect = queued(reader.connect);
+  reader.disconnect = queued(reader.disconnect);
 }
 
 async function reconnect(reader: Reader): Promise<void> {

@@ -147,7 +147,7 @@ export class ReaderProcess {
   #ask(request: (id: number) => ReaderRequest): Promise<Uint8Array> {
     const child = this.#child;
     if (!child?.connected) {
-      return Promise.reject(new OperationError("ERR_NO_READER", "the reader is gone", { retryable: true }));
+      return Promise.reject(new OperationError("ERR_READER", "the reader's process has ended", { retryable: true }));
     }
     const id = this.#nextId++;
     const deadlineMs = this.#options.apduDeadlineMs ?? APDU_DEADLINE_MS;

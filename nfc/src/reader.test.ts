@@ -143,15 +143,34 @@ for (const kind of ["refuse", "communication"] as const) {
   }
 }
 
-test("a worn-out cell is found by reading back, and written again", async () => {
+test("a write that did not take is found by reading back, and written again", async () => {
   const uid = await simulator.createTag("ntag213");
   const tag = await layDown(uid);
   const inspection = await inspectTag(tag, COMPACT.length);
   const plan = planWrite(inspection.memory, COMPACT);
-  await simulator.arm({ kind: "drop" }, 7);
+  await simulator.arm({ kind: "drop", worn: false }, 7);
   if (plan.kind === "write") await executePlan(tag, inspection, COMPACT, plan);
   assert.equal(await visible(uid), "right");
   await takeAway();
+});
+
+test("a worn-out page, the commit's own included, ends in a refusal, and no wrong message shows", async () => {
+  for (const at of [1, 7, 35, 38]) {
+    const uid = await simulator.createTag("ntag213");
+    const tag = await layDown(uid);
+    const inspection = await inspectTag(tag, COMPACT.length);
+    const plan = planWrite(inspection.memory, COMPACT);
+    await simulator.arm({ kind: "drop", worn: true }, at);
+    if (plan.kind === "write") {
+      await assert.rejects(
+        executePlan(tag, inspection, COMPACT, plan),
+        isOperationError("ERR_TAG_WRITE"),
+        `APDU ${at}`,
+      );
+    }
+    assert.equal(await visible(uid), "nothing");
+    await takeAway();
+  }
 });
 
 test("a tag exchanged unnoticed never gets the commit", async () => {

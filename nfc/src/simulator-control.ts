@@ -24,6 +24,8 @@ interface Desk {
   successes: number;
   failures: number;
   handLeft: number;
+  /** The hand at this desk, which hears the success beeps; a new one replaces it. */
+  onSuccess: () => void;
 }
 
 export class SimulatorControl {
@@ -72,10 +74,14 @@ export class SimulatorControl {
   #addReader(name: string, passThrough: boolean): void {
     if (this.#service.readers.has(name)) throw refused(`there is a reader ${quote(name)} already`);
     const reader = new VirtualReader(name, passThrough, () => this.#service.notify());
-    const desk: Desk = { successes: 0, failures: 0, handLeft: 0 };
+    const desk: Desk = { successes: 0, failures: 0, handLeft: 0, onSuccess: () => {} };
     reader.onSignal = (success) => {
-      if (success) desk.successes++;
-      else desk.failures++;
+      if (success) {
+        desk.successes++;
+        desk.onSuccess();
+      } else {
+        desk.failures++;
+      }
     };
     this.#desks.set(name, desk);
     this.#service.readers.set(name, reader);
@@ -110,8 +116,14 @@ export class SimulatorControl {
 
   #status(name: string): ReaderStatus {
     const reader = this.#reader(name);
-    const desk = this.#desks.get(name)!;
-    return { apdus: reader.apdus, ...desk, ...(reader.tag ? { uid: formatHex(reader.tag.uid) } : {}) };
+    const { successes, failures, handLeft } = this.#desks.get(name)!;
+    return {
+      apdus: reader.apdus,
+      successes,
+      failures,
+      handLeft,
+      ...(reader.tag ? { uid: formatHex(reader.tag.uid) } : {}),
+    };
   }
 
   /** Lays down the first tag and returns; the rest happens at the beeps. */
@@ -129,11 +141,7 @@ export class SimulatorControl {
       desk.handLeft--;
       if (desk.handLeft > 0) setTimeout(layDown, hand.pauseMs);
     };
-    const count = reader.onSignal;
-    reader.onSignal = (success) => {
-      count(success);
-      if (success) setTimeout(() => void swap(), REACTION_MS);
-    };
+    desk.onSuccess = () => setTimeout(() => void swap(), REACTION_MS);
     layDown();
   }
 

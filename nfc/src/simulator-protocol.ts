@@ -14,8 +14,8 @@ export type Fault =
   | { readonly kind: "communication"; readonly extent: WriteExtent }
   /** The reader never answers. */
   | { readonly kind: "silence" }
-  /** A worn-out cell: the write is acknowledged and does not take. */
-  | { readonly kind: "drop" }
+  /** The write is acknowledged and does not take; in a worn-out page no later one either. */
+  | { readonly kind: "drop"; readonly worn: boolean }
   /** Another tag takes the place, and the reader does not notice. */
   | { readonly kind: "swap"; readonly uid: string };
 

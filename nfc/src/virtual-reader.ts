@@ -100,6 +100,7 @@ export class VirtualReader {
         this.tag = this.#swapIn;
         return { kind: "answer", bytes: this.#answer(apdu, "whole") };
       case "drop":
+        if (fault.worn && apdu[1] === 0xd6) this.tag.worn.add(apdu[3]!);
         return { kind: "answer", bytes: this.#answer(apdu, "none") };
     }
   }

@@ -11,6 +11,8 @@ export interface VirtualTag {
   readonly uid: Uint8Array;
   readonly memory: Uint8Array;
   readonly signature: Uint8Array;
+  /** Pages that acknowledge writes and do not take them. */
+  readonly worn: Set<number>;
   authenticated: boolean;
 }
 
@@ -28,7 +30,7 @@ export function blankTag(model: TagModel, uid: Uint8Array): VirtualTag {
 export function tagOfDump(model: TagModel, dump: Uint8Array): VirtualTag {
   const memory = dump.slice();
   const uid = concat(memory.subarray(0, 3), memory.subarray(4, 8));
-  return { model, uid, memory, signature: new Uint8Array(32).fill(uid[6]!), authenticated: false };
+  return { model, uid, memory, signature: new Uint8Array(32).fill(uid[6]!), worn: new Set(), authenticated: false };
 }
 
 /** The answer to a raw command, or undefined for a NAK. */
@@ -78,6 +80,7 @@ function write(tag: VirtualTag, page: number, content: Uint8Array, extent: Write
   const next = nextContent(tag, page, stored, content);
   if (next === undefined) return undefined;
   // The chip protects lock bytes and the capability container against tearing; user pages it does not.
+  if (tag.worn.has(page)) return ACKNOWLEDGED;
   const tornFree = page === STATIC_LOCK_PAGE || page === CC_PAGE || page === tag.model.lockPage;
   if (extent === "none" || (extent === "half" && tornFree)) return ACKNOWLEDGED;
   stored.set(extent === "half" ? next.subarray(0, PAGE_BYTES / 2) : next);

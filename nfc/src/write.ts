@@ -75,7 +75,11 @@ export async function lockTag(tag: TagReader, inspection: TagInspection): Promis
 }
 
 async function execute(tag: TagReader, uid: Uint8Array, plan: Extract<WritePlan, { kind: "write" }>): Promise<void> {
-  for (const { page, bytes } of plan.pages) await tag.writePage(page, bytes);
+  for (const write of plan.pages) {
+    // A page 4 that does not take its empty length must not see the body follow: old content would show it, garbled.
+    if (write.page === FIRST_USER_PAGE) await writeAndCheck(tag, write);
+    else await tag.writePage(write.page, write.bytes);
+  }
   for (const { first, count } of plan.readBack) {
     const at = (first - FIRST_USER_PAGE) * PAGE_BYTES;
     const expected = plan.image.bytes.subarray(at, at + count * PAGE_BYTES);

@@ -30,7 +30,6 @@ import {
   OperationError,
   parseHex,
   parseUtf8,
-  quote,
   utf8,
 } from "@viafabric/schemas";
 import type { Home } from "./home.ts";
@@ -78,13 +77,13 @@ export async function listKits(home: Home): Promise<readonly KitSummary[]> {
   return kits.sort((a, b) => a.batch - b.batch);
 }
 
-/** @param wanted id in hex or number of the batch; the only kit when left out. @throws OperationError ERR_NOT_FOUND */
-export async function findKit(home: Home, wanted?: string): Promise<KitSummary> {
+/** @param batch the only kit when left out. @throws OperationError ERR_NOT_FOUND */
+export async function findKit(home: Home, batch?: number): Promise<KitSummary> {
   const kits = await listKits(home);
-  const found = kits.filter(({ id, batch }) => wanted === undefined || id === wanted || String(batch) === wanted);
+  const found = kits.filter((kit) => batch === undefined || kit.batch === batch);
   if (found.length === 1) return found[0]!;
-  const have = kits.map(({ batch }) => batch).join(", ") || "none";
-  const which = wanted === undefined ? "say which with --kit BATCH" : `there is no kit ${quote(wanted)}`;
+  const have = kits.map((kit) => kit.batch).join(", ") || "none; run via writer fetch first";
+  const which = batch === undefined ? "say which with --batch" : `there is no kit of batch ${batch}`;
   throw new OperationError("ERR_NOT_FOUND", `${which}; this station holds kits of batches: ${have}`);
 }
 

@@ -1,28 +1,46 @@
-/** What the person at the reader sees while tags are written. */
-import type { Output, Progress } from "@viafabric/platform";
+/**
+ * What the person at the reader sees while tags are written: a bar, and a sentence where a hand is needed. With
+ * `--json` the events go to standard error, one JSON object a line, and the result is one document like everybody's.
+ */
+import type { Output } from "@viafabric/platform";
 import { formatHex } from "@viafabric/schemas";
 import type { KitSummary } from "./kits.ts";
 import type { Ledger } from "./ledger.ts";
 import type { WriteEvent } from "./write-tags.ts";
 
-/** With `--json` one line for each event; on a terminal a bar and what needs a hand. */
-export function showEvents(
-  out: Output,
-  ledger: Ledger,
-  kit: KitSummary,
-): { show(event: WriteEvent): void; stop(): void } {
-  let bar: Progress | undefined;
-  if (!out.json) {
-    bar = out.progress("tags", kit.count);
-    bar.advance(kit.count - ledger.counts.free - ledger.counts.reserved);
-  }
+export interface Screen {
+  show(event: WriteEvent): void;
+  /** Says what was done and what is left. */
+  close(): void;
+}
+
+export function openScreen(out: Output, ledger: Ledger, kit: KitSummary): Screen {
+  const done: { index: number; uid: string; result: "written" | "void" }[] = [];
+  const bar = out.progress("tags", kit.count);
+  bar.advance(kit.count - ledger.counts.free - ledger.counts.reserved);
   return {
     show(event) {
-      if (out.json) process.stdout.write(`${JSON.stringify(event)}\n`);
-      else if (event.kind === "written") bar?.advance();
-      else out.note(sentenceOf(event));
+      if (event.kind === "written" || event.kind === "void") {
+        done.push({ index: event.index, uid: event.uid, result: event.kind });
+        bar.advance();
+      }
+      if (out.json) process.stderr.write(`${JSON.stringify(event)}\n`);
+      else if (event.kind !== "written") out.note(sentenceOf(event));
     },
-    stop: () => bar?.stop(),
+    close() {
+      bar.stop();
+      const unfinished = ledger.unfinished.map(({ index, reservation }) => {
+        return { index, uid: formatHex(reservation?.uid ?? new Uint8Array(0)) };
+      });
+      const { counts } = ledger;
+      out.result({ batch: kit.batch, ...counts, tags: done, unfinished }, () => {
+        out.line(`batch ${kit.batch}: ${counts.written} written, ${counts.void} void, ${counts.free} free`);
+        for (const { index, uid } of unfinished) {
+          out.line(`serial ${index} is begun on tag ${uid}: lay it down again, or via writer void --index ${index}`);
+        }
+        if (counts.free === 0 && counts.reserved === 0) out.line("next: via writer upload --vault URL");
+      });
+    },
   };
 }
 
@@ -41,19 +59,4 @@ function sentenceOf(event: WriteEvent): string {
     case "reader-missing":
       return `${event.message}; plug the reader in`;
   }
-}
-
-export function showRest(out: Output, ledger: Ledger, kit: KitSummary): void {
-  const { counts, unfinished } = ledger;
-  if (out.json) {
-    process.stdout.write(`${JSON.stringify({ kind: "end", batch: kit.batch, ...counts })}\n`);
-    return;
-  }
-  out.line(`batch ${kit.batch}: ${counts.written} written, ${counts.void} void, ${counts.free} free`);
-  for (const { index, reservation } of unfinished) {
-    out.line(
-      `serial ${index} is begun on tag ${formatHex(reservation!.uid)}: lay it down again, or via writer void --index ${index}`,
-    );
-  }
-  if (counts.free === 0 && counts.reserved === 0) out.line("next: via writer upload --vault URL");
 }

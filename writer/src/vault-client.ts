@@ -3,6 +3,7 @@
  * parsed here and believed nowhere; published files come through the log's own fetcher, from any mirror.
  */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   FormatError,
   formatBase64,
@@ -29,12 +30,23 @@ export interface VaultClient {
   fetchKit(batch: number, publicKey: Uint8Array): Promise<SealedKit>;
   /** @returns how many receipts of the kit the vault holds now */
   sendReceipts(kit: string, receipts: readonly Uint8Array[]): Promise<number>;
-  /** Proposes a status event with its first signature. @returns its state */
-  proposeEvent(body: Uint8Array, signature: Uint8Array): Promise<string>;
+  /** Proposes a status event with its first signature. */
+  proposeEvent(body: Uint8Array, signature: Uint8Array): Promise<StatusEventAnswer>;
+  /** @returns its state, as soon as it is published or given up, or at the end of the time */
+  waitForEvent(id: string, msMax: number): Promise<string>;
+}
+
+export interface StatusEventAnswer {
+  /** 32 bytes in hex. */
+  readonly id: string;
+  readonly state: string;
 }
 
 /** A kit of 100,000 tokens over a satellite. */
 const TIMEOUT_MS = 120_000;
+const POLL_MS = 250;
+/** Nothing more happens to a status event in these states. */
+const FINAL_STATES = ["published", "expired"];
 
 /** @param now unix seconds, when asked */
 export function vaultClient(url: string, authority: Uint8Array, signer: Signer, now: () => number): VaultClient {
@@ -60,9 +72,23 @@ export function vaultClient(url: string, authority: Uint8Array, signer: Signer, 
     },
     async proposeEvent(body, signature) {
       const event = { body: formatBase64(body), signature: formatBase64(signature) };
-      return textOf(await post("status-events", event), "state");
+      return asEvent(await post("status-events", event));
+    },
+    async waitForEvent(id, msMax) {
+      const until = performance.now() + msMax;
+      for (;;) {
+        const { state } = asEvent(await ask(new URL(`status-events/${id}`, base), { method: "GET" }));
+        if (FINAL_STATES.includes(state) || performance.now() > until) return state;
+        await sleep(POLL_MS);
+      }
     },
   };
+}
+
+function asEvent(answer: Record<string, unknown>): StatusEventAnswer {
+  const id = textOf(answer, "id");
+  parseHex(id, 32);
+  return { id, state: textOf(answer, "state") };
 }
 
 /** Where a vault serves its published tree. */

@@ -54,32 +54,51 @@ export type WriteEvent =
 /** A reader that was unplugged is looked for this often. */
 const READER_RETRY_MS = 1000;
 
-/** What the next tag can still change, for a loop to know whether to go on. */
+/** What the loops of all readers share. */
 interface Progress {
+  /** Tags written or spoiled in this run. */
   done: number;
+  tagSeen(): void;
 }
 
 /** @throws OperationError ERR_TAG_TIMEOUT, ERR_NO_PCSC, ERR_FILE; the reason of an aborted signal */
 export async function writeTags(readers: readonly NfcReader[], work: WriteWork): Promise<void> {
+  const { idleMs, signal: outer } = work.options;
   const stop = new AbortController();
-  const progress: Progress = { done: 0 };
-  const signals = [stop.signal, ...(work.options.signal ? [work.options.signal] : [])];
-  const all = AbortSignal.any(signals);
+  const watch = watchIdle(idleMs, stop);
+  const progress: Progress = { done: 0, tagSeen: watch.restart };
+  const all = outer ? AbortSignal.any([stop.signal, outer]) : stop.signal;
   const loops = readers.map((reader) => serveReader(reader, work, progress, all));
   try {
     // The first loop to end has seen the end of the work, or an error that concerns them all.
     await Promise.race(loops);
   } finally {
+    watch.end();
     stop.abort(new DOMException("the work is done", "AbortError"));
     await Promise.allSettled(loops);
   }
+}
+
+/** Ends the work when no tag was laid down for so long, whatever the readers are waiting for. */
+function watchIdle(idleMs: number | undefined, stop: AbortController): { restart(): void; end(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  const end = () => clearTimeout(timer);
+  const restart = () => {
+    end();
+    if (idleMs === undefined) return;
+    const late = new OperationError("ERR_TAG_TIMEOUT", `no tag was laid down for ${idleMs} ms`, { retryable: true });
+    timer = setTimeout(() => stop.abort(late), idleMs);
+  };
+  restart();
+  return { restart, end };
 }
 
 async function serveReader(reader: NfcReader, work: WriteWork, progress: Progress, stop: AbortSignal): Promise<void> {
   while (!isComplete(work, progress)) {
     let tag: TagReader | undefined;
     try {
-      tag = await nextTag(reader, work.options.idleMs, stop);
+      tag = await reader.waitForTag(stop);
+      progress.tagSeen();
       await serveTag(tag, work, progress);
       if (isComplete(work, progress)) return;
     } catch (error) {
@@ -93,17 +112,6 @@ async function serveReader(reader: NfcReader, work: WriteWork, progress: Progres
 function isComplete({ ledger, options }: WriteWork, { done }: Progress): boolean {
   const { free, reserved } = ledger.counts;
   return (free === 0 && reserved === 0) || (options.count !== undefined && done >= options.count);
-}
-
-async function nextTag(reader: NfcReader, idleMs: number | undefined, signal: AbortSignal): Promise<TagReader> {
-  if (idleMs === undefined) return reader.waitForTag(signal);
-  const idle = AbortSignal.timeout(idleMs);
-  try {
-    return await reader.waitForTag(AbortSignal.any([signal, idle]));
-  } catch (error) {
-    if (!idle.aborted || signal.aborted) throw error;
-    throw new OperationError("ERR_TAG_TIMEOUT", `no tag was laid down for ${idleMs} ms`, { retryable: true });
-  }
 }
 
 /** What a person can put right by hand is reported; everything else ends the work. */
