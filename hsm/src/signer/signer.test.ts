@@ -91,7 +91,9 @@ test("a batch: head accepted, tokens signed, leaves logged", async () => {
   batch = authority.draft(20);
   authority.include(batch);
   await authority.signHead();
-  await signer.trust(await authority.trustRequest());
+  const trust = await authority.trustRequest();
+  const accepted = await signer.trust(trust);
+  assert.deepEqual(await signer.trust(trust), accepted, "asked again, nothing changes");
   authority.accepted();
 
   const request = { manifest: batch.bytes, payloads: batch.payloads, proof: await authority.proofOf(0) };
