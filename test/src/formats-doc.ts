@@ -377,7 +377,7 @@ function elsewhere(): string {
 |---|---|
 | status sets, deltas, chunk files (RVX1) | \`revocation/src/container.ts\`, \`revocation/src/rvx1.ts\`, vectors in \`test/vectors/revocation\` |
 | status statement | \`revocation/src/statement.ts\`, \`test/vectors/revocation/statement.txt\` |
-| tags: layouts, NDEF, TLV | \`nfc/src/layout.ts\`, \`nfc/src/ndef.ts\` |
+| tags: layouts, NDEF, TLV | \`nfc/src/layout.ts\`, \`nfc/src/ndef.ts\`; whole memory dumps in \`test/vectors/formats/tag.json\` |
 | checkpoints, tiles, proofs, policies | C2SP tlog-checkpoint, tlog-tiles, tlog-proof, tlog-policy, signed-note; \`transparency-log/src\` |
 | kits before sealing | \`schemas/src/kit.ts\`, \`test/vectors/formats/kit.json\`; sealed as JWE, ECDH-ES over X25519, A256GCM |
 | the first meeting: cards and signature files | \`tuf/src/cards.ts\`, \`tuf/src/genesis-signatures.ts\`, \`vault/src/genesis-folder.ts\` |

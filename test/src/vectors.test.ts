@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { p256 } from "@noble/curves/nist.js";
+import { parseTag } from "@viafabric/nfc";
 import {
   decodeCompact,
   decodeEventBody,
@@ -74,6 +75,7 @@ const READERS: Record<string, (bytes: Uint8Array) => Uint8Array> = {
   decodeKit: (bytes) => encodeKit(decodeKit(bytes)),
   decodeTrustKeys: (bytes) => encodeTrustKeys(decodeTrustKeys(bytes)),
   decodeRules: (bytes) => encodeRules(decodeRules(bytes)),
+  parseTag: (bytes) => parseTag(bytes) && bytes,
   parseTokenJson: (bytes) => parseTokenJson(parseUtf8(bytes), "ed25519"),
 };
 
@@ -118,6 +120,19 @@ test("every valid vector is written again as it was read", () => {
       const bytes = READERS[vector.read ?? reader]!(hex(vector.hex));
       assert.equal(formatHex(bytes), vector.hex, `${name}: ${vector.name}`);
     }
+  }
+});
+
+test("a node finds the token in the memory of a tag", () => {
+  const file = read("tag.json");
+  for (const vector of file.valid) {
+    const tag = parseTag(hex(vector.hex));
+    assert(tag.layout !== "pointer" && tag.layout === vector.layout);
+    assert.equal(formatHex(tag.token), file.token, vector.name);
+    assert.equal(
+      tag.claimSecret && formatHex(tag.claimSecret),
+      vector.name.includes("secret") ? file.claim_secret : undefined,
+    );
   }
 });
 

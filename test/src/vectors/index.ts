@@ -4,6 +4,7 @@ import type { VectorFile } from "./common.ts";
 import { eventVectors, leafVectors } from "./log.ts";
 import { requestVectors } from "./request.ts";
 import { kitVectors, receiptVectors } from "./station.ts";
+import { tagVectors } from "./tag.ts";
 import { tokenVectors } from "./token.ts";
 import { trustVectors } from "./trust.ts";
 
@@ -17,6 +18,7 @@ export async function formatVectors(): Promise<ReadonlyMap<string, VectorFile>> 
     ["rct.json", await tokenVectors()],
     ["receipt.json", await receiptVectors()],
     ["request.json", await requestVectors()],
+    ["tag.json", tagVectors()],
     ["trust.json", trustVectors()],
   ]);
 }
