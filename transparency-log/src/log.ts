@@ -138,6 +138,7 @@ class Sequencer implements Log {
   #queue: Promise<unknown> = Promise.resolve();
   /** Files of committed appends on their way to the disk, in order. */
   #writing: Promise<void> = Promise.resolve();
+  #unwritten = 0;
   #failure: unknown;
 
   constructor(ports: LogPorts, tip: LogTip, locked: LockedHead | undefined, release: () => Promise<void>) {
@@ -165,6 +166,7 @@ class Sequencer implements Log {
   append(entries: readonly Uint8Array[], until: AppendUntil = this.#ports.until ?? "published"): Promise<Appended> {
     return this.#inTurn(async () => {
       checkEntries(entries);
+      if (this.#unwritten > UNWRITTEN_BYTES_MAX) await this.#writing;
       const firstIndex = this.size;
       const segment = segmentName(firstIndex, firstIndex + entries.length);
       const framed = encodeEntries(entries);
@@ -239,9 +241,12 @@ class Sequencer implements Log {
   }
 
   #write(segment: SegmentName, files: readonly NewFile[]): void {
+    const bytes = files.reduce((sum, file) => sum + file.bytes.length, 0);
+    this.#unwritten += bytes;
     this.#writing = this.#writing.then(async () => {
       await this.#ports.files.putImmutable(files);
       await this.#ports.staging.remove(segment.name);
+      this.#unwritten -= bytes;
     });
     this.#writing.catch((error: unknown) => {
       this.#failure ??= error;
@@ -300,6 +305,9 @@ class Sequencer implements Log {
     return result;
   }
 }
+
+/** A disk that falls behind slows the appends down; it must not fill the memory. */
+const UNWRITTEN_BYTES_MAX = 2 ** 27;
 
 /** Entries hashed before others get a turn: a few milliseconds. */
 const SLICE_ENTRIES = 8192;
