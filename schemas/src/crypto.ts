@@ -34,8 +34,7 @@ export const HASH_BYTES = 32;
 export const SIGNATURE_BYTES = 64;
 
 export function sha256(bytes: Uint8Array): Uint8Array {
-  // node:crypto makes a string digest several times faster than a Buffer; `binary` is one character for each byte.
-  const digest = hash("sha256", bytes, "binary");
+  const digest = sha256Latin1(bytes);
   const out = new Uint8Array(HASH_BYTES);
   for (let i = 0; i < HASH_BYTES; i++) out[i] = digest.charCodeAt(i);
   return out;
@@ -47,6 +46,14 @@ export function sha256(bytes: Uint8Array): Uint8Array {
  */
 export function writeSha256(bytes: Uint8Array, target: Buffer, at: number): void {
   target.write(hash("sha256", bytes, "binary"), at, "binary");
+}
+
+/**
+ * The digest with one character for each byte, for whoever writes it into a larger array. node:crypto makes strings
+ * several times faster than Buffers.
+ */
+export function sha256Latin1(bytes: Uint8Array): string {
+  return hash("sha256", bytes, "binary");
 }
 
 const ED25519_SPKI = parseHex("302a300506032b6570032100");

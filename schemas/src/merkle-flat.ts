@@ -2,11 +2,9 @@
  * RFC 6962 hashing over flat arrays: n hashes are one Uint8Array of 32·n bytes, the layout of a tile.
  *
  * The same hashes as merkle.ts, by other code, for when there are a million of them: one object per hash costs more
- * than the hash itself. node:crypto's string output is several times cheaper than its Buffer output, so digests pass
- * through a Latin-1 string, in which each character is one byte.
+ * than the hash itself.
  */
-import { hash } from "node:crypto";
-import { HASH_BYTES } from "./crypto.ts";
+import { HASH_BYTES, sha256Latin1 } from "./crypto.ts";
 import { EMPTY_ROOT } from "./merkle.ts";
 
 const PAIR_BYTES = 2 * HASH_BYTES;
@@ -23,7 +21,7 @@ export function hashLeaves(entries: readonly Uint8Array[]): Uint8Array {
     // Entries of one type share a length, so the space is almost always the right one already.
     if (input.length !== 1 + entry.length) input = new Uint8Array(1 + entry.length);
     input.set(entry, 1);
-    target.write(hash("sha256", input, "binary"), i * HASH_BYTES, "latin1");
+    target.write(sha256Latin1(input), i * HASH_BYTES, "latin1");
   }
   return out;
 }
@@ -45,7 +43,7 @@ export function rootOfHashes(hashes: Uint8Array): Uint8Array {
     let from = 0;
     for (; from + PAIR_BYTES <= length; from += PAIR_BYTES) {
       level.copy(pairInput, 1, from, from + PAIR_BYTES);
-      level.write(hash("sha256", pairInput, "binary"), to, "latin1");
+      level.write(sha256Latin1(pairInput), to, "latin1");
       to += HASH_BYTES;
     }
     if (from < length) level.copyWithin(to, from, length);
