@@ -86,6 +86,12 @@ export class Ledger {
     return { written: of("written"), void: of("void"), reserved: of("reserved"), free, uploaded: this.#uploaded };
   }
 
+  /** Nothing is left to write, and nothing is begun. */
+  get isComplete(): boolean {
+    const { free, reserved } = this.counts;
+    return free === 0 && reserved === 0;
+  }
+
   /** Serials whose tag was pulled away before it was done, ascending. */
   get unfinished(): readonly Serial[] {
     return [...this.#serials.values()].filter((each) => each.state === "reserved").sort((a, b) => a.index - b.index);

@@ -129,8 +129,9 @@ withHome(writer.command("write"))
     const unlock = await lockFolder(home.folder);
     try {
       const { signer, verified, ledger } = await openWork(home, summary, options.passphraseFile);
-      const readers = await openReaders(options.reader, out);
       const screen = openScreen(out, ledger, summary);
+      // A finished kit needs no reader to be told that it is finished.
+      const readers = ledger.isComplete ? [] : await openReaders(options.reader, out);
       const interrupted = new AbortController();
       process.once("SIGINT", () => interrupted.abort(new OperationError("ERR_TAG_TIMEOUT", "stopped at your request")));
       try {
@@ -144,6 +145,7 @@ withHome(writer.command("write"))
             ...(options.idle === undefined ? {} : { idleMs: 1000 * parseDecimal(options.idle) }),
           },
         });
+        screen.finish();
       } finally {
         for (const reader of readers) reader.close();
         screen.close();
@@ -212,6 +214,7 @@ withHome(writer.command("release"))
   .requiredOption("--batch <number>", "the batch")
   .option("--without <list>", "serials of spoiled tags, such as 17,40")
   .option("--reason <text>", "stands in the public log", "tags written and delivered")
+  .option("--wait <seconds>", "how long to wait until it is published", "60")
   .option("--yes", "do not ask")
   .action(async (options, command: Command) => {
     const out = outputOf(command);
@@ -238,12 +241,11 @@ withHome(writer.command("release"))
       nonce,
       now: now(),
     });
-    const state = await vault.proposeEvent(body, signature);
+    await vault.proposeEvent(body, signature);
     const event = formatHex(sha256(body));
+    const state = await vault.waitForEvent(event, 1000 * parseDecimal(options.wait));
     out.result({ batch: manifest.seq, released: count, event, state }, () => {
-      out.line(
-        `${count} tokens of batch ${manifest.seq}: release is ${state}; it takes effect with the next statement`,
-      );
+      out.line(`${count} tokens of batch ${manifest.seq}: their release is ${state}`);
     });
   });
 
@@ -255,6 +257,8 @@ writer
     const out = outputOf(command);
     const home = homeAt(options.home);
     const key = await readKeystorePublicKey(home.keystore);
+    // A ledger that another process is writing must not be opened: opening repairs its end.
+    const unlock = await lockFolder(home.folder);
     const kits: (KitSummary & LedgerCounts & { unfinished: { index: number; uid: string }[] })[] = [];
     for (const kit of await listKits(home)) {
       const ledger = await openKitLedger(home, kit);
@@ -264,6 +268,7 @@ writer
       kits.push({ ...kit, ...ledger.counts, unfinished });
       await ledger.close();
     }
+    await unlock();
     out.result({ kid: formatHex(key.kid), kits }, () => {
       out.line(`key ${formatHex(key.kid)}`);
       out.table(

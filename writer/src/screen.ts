@@ -10,7 +10,9 @@ import type { WriteEvent } from "./write-tags.ts";
 
 export interface Screen {
   show(event: WriteEvent): void;
-  /** Says what was done and what is left. */
+  /** The result, when the work came to its end. */
+  finish(): void;
+  /** Takes the bar away, and says what is left to do by hand. */
   close(): void;
 }
 
@@ -27,19 +29,20 @@ export function openScreen(out: Output, ledger: Ledger, kit: KitSummary): Screen
       if (out.json) process.stderr.write(`${JSON.stringify(event)}\n`);
       else if (event.kind !== "written") out.note(sentenceOf(event));
     },
+    finish() {
+      bar.stop();
+      const { counts } = ledger;
+      out.result({ batch: kit.batch, ...counts, tags: done }, () => {
+        out.line(`batch ${kit.batch}: ${counts.written} written, ${counts.void} void, ${counts.free} free`);
+        if (ledger.isComplete) out.line("next: via writer upload --vault URL");
+      });
+    },
     close() {
       bar.stop();
-      const unfinished = ledger.unfinished.map(({ index, reservation }) => {
-        return { index, uid: formatHex(reservation?.uid ?? new Uint8Array(0)) };
-      });
-      const { counts } = ledger;
-      out.result({ batch: kit.batch, ...counts, tags: done, unfinished }, () => {
-        out.line(`batch ${kit.batch}: ${counts.written} written, ${counts.void} void, ${counts.free} free`);
-        for (const { index, uid } of unfinished) {
-          out.line(`serial ${index} is begun on tag ${uid}: lay it down again, or via writer void --index ${index}`);
-        }
-        if (counts.free === 0 && counts.reserved === 0) out.line("next: via writer upload --vault URL");
-      });
+      for (const { index, reservation } of ledger.unfinished) {
+        const uid = formatHex(reservation?.uid ?? new Uint8Array(0));
+        out.note(`serial ${index} is begun on tag ${uid}: lay it down again, or via writer void --index ${index}`);
+      }
     },
   };
 }

@@ -70,6 +70,7 @@ export async function writeTags(readers: readonly NfcReader[], work: WriteWork):
   const all = outer ? AbortSignal.any([stop.signal, outer]) : stop.signal;
   const loops = readers.map((reader) => serveReader(reader, work, progress, all));
   try {
+    if (isComplete(work, progress)) return;
     // The first loop to end has seen the end of the work, or an error that concerns them all.
     await Promise.race(loops);
   } finally {
@@ -110,8 +111,7 @@ async function serveReader(reader: NfcReader, work: WriteWork, progress: Progres
 }
 
 function isComplete({ ledger, options }: WriteWork, { done }: Progress): boolean {
-  const { free, reserved } = ledger.counts;
-  return (free === 0 && reserved === 0) || (options.count !== undefined && done >= options.count);
+  return ledger.isComplete || (options.count !== undefined && done >= options.count);
 }
 
 /** What a person can put right by hand is reported; everything else ends the work. */
