@@ -9,6 +9,7 @@
 import { randomBytes } from "node:crypto";
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { ensureFolder, PRIVATE_FILE, PRIVATE_FOLDER, readFileIfPresent, writeFileDurable } from "@viafabric/platform";
 import { formatBase64Url, OperationError, utf8 } from "@viafabric/schemas";
 import { attempt, CK, findToken, listTokens, type Module, openModule } from "./pkcs11.ts";
@@ -21,6 +22,8 @@ const LIBRARY_PATHS = [
   "/usr/lib64/softhsm/libsofthsm.so",
   "/usr/local/lib/softhsm/libsofthsm2.so",
   "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+  // Where ./setup unpacks it when it may not install it.
+  fileURLToPath(new URL("../../.system/usr/lib/softhsm/libsofthsm2.so", import.meta.url)),
 ];
 
 /** CK_TOKEN_INFO.label is exactly this wide. */
@@ -41,7 +44,7 @@ export async function findSoftHsm(): Promise<string> {
     const found = await stat(candidate).catch(() => undefined);
     if (found?.isFile()) return candidate;
   }
-  throw new OperationError("ERR_HSM_MODULE", "SoftHSM2 is not installed: apt-get install softhsm2");
+  throw new OperationError("ERR_HSM_MODULE", "SoftHSM2 is not installed: run ./setup, or apt-get install softhsm2");
 }
 
 export interface SoftHsmRequest {

@@ -32,10 +32,8 @@ const APDU_DEADLINE_MS = 2000;
 const START_DEADLINE_MS = 3000;
 
 const INSTALL: Readonly<Record<PcscProblem, string>> = {
-  "module-missing":
-    "the nfc-pcsc package is not installed: apt-get install libpcsclite-dev pcscd, then npm install in the project",
-  "not-built":
-    "nfc-pcsc is installed but not built: apt-get install libpcsclite-dev, then npm rebuild @pokusew/pcsclite",
+  "module-missing": "the nfc-pcsc package is not installed: run ./setup in the project",
+  "not-built": "nfc-pcsc is installed but not built: run ./setup in the project",
   "library-missing": "libpcsclite is not installed: apt-get install libpcsclite1 pcscd",
   service: "the PC/SC service refused: start pcscd; over SSH a polkit rule must allow org.debian.pcsc-lite.access_pcsc",
 };
