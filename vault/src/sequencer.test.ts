@@ -3,33 +3,140 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { openKeystore } from "@viafabric/platform";
-import { formatHex } from "@viafabric/schemas";
+import { decodeSetFile, parseUndoList } from "@viafabric/revocation";
+import {
+  decodeKit,
+  EVENT_CONTEXT,
+  encodeReceipt,
+  formatBase64,
+  formatHex,
+  parseBase64,
+  type Receipt,
+  receiptSignatureInput,
+  sha256,
+  signingInput,
+} from "@viafabric/schemas";
 import { folderFetch } from "@viafabric/transparency-log/client";
-import { readPublished } from "./published.ts";
-import { approvedBatch, eventually, foundedVault, stateOfEvent } from "./testing-vault.test.ts";
+import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
+import { type Published, readPublished } from "./published.ts";
+import {
+  approvedBatch,
+  eventually,
+  foundedVault,
+  type LivingVault,
+  RELEASE,
+  STATION,
+  statusEventOf,
+  TRUSTEES,
+} from "./testing-vault.test.ts";
 
-test("an authority is founded, issues a batch and publishes it", async () => {
+const [A, B] = TRUSTEES as [(typeof TRUSTEES)[0], (typeof TRUSTEES)[0]];
+
+async function publishedBy(vault: LivingVault): Promise<Published> {
+  const found = await readPublished(vault.home.public, new Uint8Array(await readFile(vault.home.pinnedRoot)));
+  assert.ok(found);
+  return found;
+}
+
+const countsOf = (published: Published): number[] => published.statement.statement.planes.map(({ count }) => count);
+
+async function isPublished(vault: LivingVault, url: string): Promise<void> {
+  const look = async () => ((await vault.send(undefined, "GET", url)).state === "published" ? true : undefined);
+  await eventually(look, `the publication of ${url}`);
+}
+
+async function receiptsFor(vault: LivingVault, sealed: string, privateKey: CryptoKey): Promise<string[]> {
+  const kit = decodeKit((await compactDecrypt(sealed, privateKey)).plaintext);
+  const files: string[] = [];
+  let previous: Uint8Array = new Uint8Array(32);
+  for (const [seq, { index }] of kit.tokens.entries()) {
+    const leafEnd = (index - kit.first + 1) * 73;
+    const receipt: Receipt = {
+      authority: vault.authority,
+      kit: kit.id,
+      seq,
+      previous,
+      index,
+      payloadHash: kit.leaves.slice(leafEnd - 32, leafEnd),
+      uidMac: new Uint8Array(32),
+      result: "written",
+      imageHash: new Uint8Array(32),
+      locked: true,
+      time: vault.clock.now,
+    };
+    const { algorithm, kid } = STATION.publicKey;
+    const signature = await STATION.sign(receiptSignatureInput(algorithm, receipt));
+    const bytes = encodeReceipt(receipt, { algorithm, kid, signature });
+    previous = sha256(bytes);
+    files.push(formatBase64(bytes));
+  }
+  return files;
+}
+
+test("an authority founds itself, issues, releases, suspends, reinstates and revokes, across restarts", async () => {
   const vault = await foundedVault();
   const { home } = vault;
-  for (const [folder, mode] of [
+  const modes = [
     [home.root, 0o711],
     [home.public, 0o755],
     [home.private, 0o700],
     [home.db, 0o700],
-  ] as const)
-    assert.equal((await stat(folder)).mode & 0o777, mode, folder);
-  const pinned = new Uint8Array(await readFile(home.pinnedRoot));
-  const first = await readPublished(home.public, pinned);
-  assert.equal(formatHex(first!.trusted.authority), formatHex(vault.authority));
-  assert.equal(first!.statement.statement.epoch, 1);
+  ] as const;
+  for (const [folder, mode] of modes) assert.equal((await stat(folder)).mode & 0o777, mode, folder);
+  const first = await publishedBy(vault);
+  assert.equal(formatHex(first.trusted.authority), formatHex(vault.authority));
+  assert.deepEqual([first.statement.statement.epoch, first.trusted.head.size], [1, 0]);
 
   await vault.start();
   const operator = await openKeystore(home.operator, "only a test");
-  const event = await approvedBatch(vault, operator, 5);
-  await eventually(async () => ((await stateOfEvent(vault, event)) === "published" ? true : undefined), "publication");
-  const published = await readPublished(home.public, pinned);
-  assert.equal(published!.trusted.head.size, 1);
-  assert.equal(published!.statement.statement.n, 5);
+  await isPublished(vault, `/events/${await approvedBatch(vault, operator, 5)}`);
+  const issued = await publishedBy(vault);
+  assert.deepEqual([issued.trusted.head.size, issued.trusted.head.next], [1, 5]);
+  assert.deepEqual(countsOf(issued), [0, 0, 5], "nothing works before its release");
   const bundle = folderFetch(path.join(home.public, "batch/0"));
   for (const name of ["manifest.cbor", "leaves.bin", "tokens.bin", "log.proof"]) assert.ok(await bundle(name), name);
+
+  const { publicKey, privateKey } = await generateKeyPair("ECDH-ES", { crv: "X25519", extractable: true });
+  const x25519 = Buffer.from((await exportJWK(publicKey)).x!, "base64url").toString("base64");
+  const kit = await vault.send(STATION, "POST", "/kits", { batch: 0, publicKey: x25519 });
+  const receipts = await receiptsFor(vault, String(kit.kit), privateKey as CryptoKey);
+  await vault.send(STATION, "POST", `/kits/${kit.id}/receipts`, { receipts });
+
+  const release = await statusEventOf(vault, "release", 0, 5, RELEASE);
+  await vault.send(RELEASE, "POST", "/status-events", { body: release.body, signature: release.signature });
+  await isPublished(vault, `/status-events/${release.id}`);
+  assert.deepEqual(countsOf(await publishedBy(vault)), [0, 0, 0]);
+
+  await vault.service.stop();
+  await vault.start();
+  const suspend = await statusEventOf(vault, "suspend", 1, 2, A);
+  await vault.send(A, "POST", "/status-events", { body: suspend.body, signature: suspend.signature });
+  await isPublished(vault, `/status-events/${suspend.id}`);
+  assert.deepEqual(countsOf(await publishedBy(vault)), [0, 2, 0]);
+
+  const leaf = Number((await vault.send(undefined, "GET", `/status-events/${suspend.id}`)).leafIndex);
+  const reinstate = await statusEventOf(vault, "reinstate", 2, 1, A, [leaf]);
+  await vault.send(A, "POST", "/status-events", { body: reinstate.body, signature: reinstate.signature });
+  const again = await signatureOf(reinstate.body, B, vault);
+  await vault.send(B, "POST", `/status-events/${reinstate.id}/signatures`, { signature: again });
+  await isPublished(vault, `/status-events/${reinstate.id}`);
+  const after = await publishedBy(vault);
+  assert.deepEqual(countsOf(after), [0, 1, 0]);
+  const { epoch } = after.statement.statement;
+  const files = folderFetch(home.public);
+  const undone = parseUndoList((await files(`revocation/undo/${epoch}.txt`))!);
+  assert.equal(undone.length, 1);
+  assert.ok(await files(`revocation/event/${undone[0]}`), "a reinstatement can be proven");
+  const delta = decodeSetFile((await files(`revocation/1/d/${epoch - 1}-${epoch}.rvx`))!);
+  assert.deepEqual([...delta.del.runs()], [{ first: 2, count: 1 }]);
+
+  await isPublished(vault, `/events/${await approvedBatch(vault, operator, 3)}`);
+  const second = await publishedBy(vault);
+  assert.deepEqual([second.trusted.head.size, second.trusted.head.floor.epoch], [2, epoch]);
+  assert.deepEqual(countsOf(second), [0, 1, 3]);
+  assert.ok(await files(`revocation/1/s/${epoch}.rvx`), "the floor of a head can be fetched");
 });
+
+async function signatureOf(body: string, signer: (typeof TRUSTEES)[0], vault: LivingVault): Promise<string> {
+  return formatBase64(await signer.sign(signingInput(EVENT_CONTEXT, vault.authority, parseBase64(body))));
+}

@@ -77,7 +77,8 @@ export async function startService(
   }
 }
 
-interface Parts {
+/** Database, signer and what both are needed for; nothing runs yet. */
+export interface Parts {
   readonly deps: DeskDependencies;
   readonly signer: SignerProcess;
   readonly closers: (() => Promise<void>)[];
@@ -93,7 +94,7 @@ async function withParts(home: Home, options: ServiceOptions, work: (parts: Part
   }
 }
 
-async function openParts(home: Home, options: ServiceOptions): Promise<Parts> {
+export async function openParts(home: Home, options: ServiceOptions): Promise<Parts> {
   const closers: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
     for (let closer = closers.pop(); closer; closer = closers.pop()) await closer();

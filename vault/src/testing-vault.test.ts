@@ -23,7 +23,7 @@ import { type CardRole, createEnrolmentCard, signGenesis, signMetadata } from "@
 import { namedSigner } from "./fixtures.test.ts";
 import { initVault } from "./founding.ts";
 import { type Home, homeAt } from "./home.ts";
-import { runGenesis, type Service, startService } from "./service.ts";
+import { runGenesis, type Service, type ServiceOptions, startService } from "./service.ts";
 
 export const TRUSTEES = [1, 2, 3].map((n) => namedSigner(`living trustee ${n}`));
 export const STATION = namedSigner("living station");
@@ -35,6 +35,8 @@ export interface TestClock {
 
 export interface LivingVault {
   readonly home: Home;
+  /** For whoever opens the parts of a service itself. */
+  readonly options: ServiceOptions;
   readonly clock: TestClock;
   readonly authority: Uint8Array;
   service: Service;
@@ -76,6 +78,7 @@ export async function foundedVault(): Promise<LivingVault> {
   await runGenesis(home, options);
   const vault: LivingVault = {
     home,
+    options,
     clock,
     authority: genesis.authority,
     service: undefined as unknown as Service,
