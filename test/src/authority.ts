@@ -39,7 +39,12 @@ import { advanceStatus, type BundleFiles, type SignedSets, type StatusState, typ
 
 /** An Ed25519 key whose seed is SHA-256 of its name. */
 export function seededSigner(name: string): Signer {
-  const der = concat(parseHex("302e020100300506032b657004220420"), sha256(utf8(name)));
+  return signerOfSeed(sha256(utf8(name)));
+}
+
+/** @param seed 32 bytes */
+export function signerOfSeed(seed: Uint8Array): Signer {
+  const der = concat(parseHex("302e020100300506032b657004220420"), seed);
   const secret = createPrivateKey({ key: Buffer.from(der), format: "der", type: "pkcs8" });
   const spki = createPublicKey(secret).export({ format: "der", type: "spki" });
   return {
