@@ -32,7 +32,7 @@ Examples
     if (!hasAuthority(homes)) await genesis(homes);
     heading("Service");
     const { ready, child } = await serve(["vault", "serve", "--home", homes.vault, "--port", options.port]);
-    const url = String(ready["url"]);
+    const url = String(ready.url);
     // Ctrl-C reaches the whole process group; the vault puts its own affairs in order, and the story ends here.
     const interrupted = new AbortController();
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interrupted.abort());
@@ -56,7 +56,7 @@ tour
   .option("--yes", "do not ask")
   .action(async (options, command: Command) => {
     const out = outputOf(command);
-    const homes = homesIn(path.resolve(command.optsWithGlobals()["home"]));
+    const homes = homesIn(path.resolve(command.optsWithGlobals().home));
     if (!existsSync(homes.root))
       return out.result({ removed: false }, () => out.line(`there is nothing at ${homes.root}`));
     const sure =

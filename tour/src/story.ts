@@ -78,7 +78,7 @@ export async function genesis(homes: Homes): Promise<void> {
       "--yes",
       ...(await keyOptions(home)),
     ]);
-    words = String(enrolled["words"]);
+    words = String(enrolled.words);
   }
   evidence("authority", words);
   await via(["vault", "genesis", "--home", homes.vault]);
@@ -93,8 +93,8 @@ export async function issue(homes: Homes, vaultUrl: string): Promise<number> {
   const subjects = path.join(homes.devices, "subjects.txt");
   await writeSubjects(homes, subjects);
   const requested = await via(["vault", "request", "--home", homes.vault, "--vault", vaultUrl, "--subjects", subjects]);
-  const event = String(requested["event"]);
-  evidence("event", String(requested["words"]));
+  const event = String(requested.event);
+  evidence("event", String(requested.words));
 
   heading(`Quorum: ${THRESHOLD} of ${TRUSTEES.length} trustees see what they sign, and sign it`);
   for (let n = 1; n <= THRESHOLD; n++) {
@@ -107,9 +107,9 @@ export async function issue(homes: Homes, vaultUrl: string): Promise<number> {
 
   heading("The HSM signs, the log grows, the files are published");
   const published = await via(["vault", "wait", event, "--vault", vaultUrl, "--home", homes.vault]);
-  evidence("batch", String(published["batch"]));
-  evidence("checkpoint", String(published["checkpoint"]).split("\n").slice(0, 3).join(" "));
-  return Number(published["batch"]);
+  evidence("batch", String(published.batch));
+  evidence("checkpoint", String(published.checkpoint).split("\n").slice(0, 3).join(" "));
+  return Number(published.batch);
 }
 
 async function writeSubjects(homes: Homes, file: string): Promise<void> {
@@ -118,17 +118,17 @@ async function writeSubjects(homes: Homes, file: string): Promise<void> {
   const dids: string[] = [];
   for (let n = first; n < first + DEVICES; n++) {
     const device = await via(["node", "device", "--home", path.join(homes.devices, String(n))]);
-    dids.push(String(device["did"]));
+    dids.push(String(device.did));
   }
   await writeFile(file, `${dids.join("\n")}\n`);
 }
 
 /** Who gets how many tokens of which profile until when, as this trustee's tool computed it from the bodies. */
 function summaryOf(review: Json): string[] {
-  const batches = review["batches"] as readonly Json[];
+  const batches = review.batches as readonly Json[];
   return batches.map((batch) => {
-    const until = new Date(Number(batch["exp"]) * 1000).toISOString().slice(0, 10);
-    return `batch ${batch["seq"]}: ${batch["count"]} tokens of ${batch["profile"]} until ${until}`;
+    const until = new Date(Number(batch.exp) * 1000).toISOString().slice(0, 10);
+    return `batch ${batch.seq}: ${batch.count} tokens of ${batch.profile} until ${until}`;
   });
 }
 
@@ -158,7 +158,7 @@ export async function write(
     const env = { ...environment, PCSCLITE_CSOCK_NAME: simulator.sockets.pcsc };
     const written = await via(["writer", "write", "--batch", String(batch), ...options], { env });
     const list: WrittenTag[] = [];
-    for (const { index, uid } of written["tags"] as readonly { index: number; uid: string }[]) {
+    for (const { index, uid } of written.tags as readonly { index: number; uid: string }[]) {
       evidence("tag", `UID ${uid} carries token ${index}`);
       const dump = path.join(tags, `${index}.bin`);
       await simulator.saveTag(uid, dump);
@@ -191,23 +191,23 @@ export async function decide(
   heading("Release: another person than the writer says that the tags arrived");
   const options = ["--vault", vaultUrl, ...(await keyOptions(homes.release))];
   const released = await via(["writer", "release", "--batch", String(batch), "--yes", ...options]);
-  await via(["vault", "wait", String(released["event"]), "--vault", vaultUrl, "--home", homes.vault]);
+  await via(["vault", "wait", String(released.event), "--vault", vaultUrl, "--home", homes.vault]);
   verdicts.push(await check(homes, tag, 0));
 
   heading("Revocation: two trustees, and the node refuses");
   const revoke = ["--index", String(tag.index), "--reason", "lost", "--vault", vaultUrl, "--yes"];
   const opened = await via(["trustee", "revoke", ...revoke, ...(await keyOptions(homes.trustee(4)))]);
-  evidence("event", String(opened["words"]));
+  evidence("event", String(opened.words));
   await via([
     "trustee",
     "sign-event",
-    String(opened["id"]),
+    String(opened.id),
     "--yes",
     "--vault",
     vaultUrl,
     ...(await keyOptions(homes.trustee(5))),
   ]);
-  await via(["vault", "wait", String(opened["id"]), "--vault", vaultUrl, "--home", homes.vault]);
+  await via(["vault", "wait", String(opened.id), "--vault", vaultUrl, "--home", homes.vault]);
   verdicts.push(await check(homes, tag, 1));
   return verdicts;
 }
@@ -219,8 +219,8 @@ async function check(homes: Homes, tag: WrittenTag, expected: number): Promise<s
   await cp(path.join(homes.vault, "public"), mirror, { recursive: true });
   await via(["node", "refresh", "--from", mirror, "--home", homes.node]);
   const verdict = await via(["node", "check", "--dump", tag.dump, "--home", homes.node], { expected });
-  evidence("verdict", String(verdict["code"]));
-  return String(verdict["code"]);
+  evidence("verdict", String(verdict.code));
+  return String(verdict.code);
 }
 
 /** The whole log, from nothing but its key. */
@@ -228,5 +228,5 @@ export async function audit(homes: Homes): Promise<void> {
   heading("Audit: the whole log, from nothing but its key");
   const published = path.join(homes.vault, "public");
   const report = await via(["audit", "log", published, "--vkey", path.join(published, "log.vkey")]);
-  evidence("entries", String(report["size"]));
+  evidence("entries", String(report.size));
 }
