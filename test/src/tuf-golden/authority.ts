@@ -6,14 +6,12 @@
  * repository with one flaw differs from a good one in that flaw alone, and its signatures are right.
  */
 import { p256 } from "@noble/curves/nist.js";
-import { formatStatement, nextStatement, planeStates, statementName } from "@viafabric/revocation";
+import { formatStatement, IndexSet, nextStatement, planeStates, setRoot, statementName } from "@viafabric/revocation";
 import {
-  EMPTY_ROOT,
   encodeHead,
   encodeRules,
   encodeTrustKeys,
   formatNote,
-  formatVerifierKey,
   genesisHead,
   type Head,
   noteVerifier,
@@ -25,6 +23,7 @@ import {
   signNote,
   utf8,
 } from "@viafabric/schemas";
+import { formatPolicy, policyOfLog } from "@viafabric/transparency-log";
 import {
   assemble,
   authorityOf,
@@ -39,8 +38,8 @@ import {
   type JsonObject,
   KEYS_PATH,
   metadataFileName,
-  parseCanonicalJson,
   POLICY_PATH,
+  parseCanonicalJson,
   RULES_PATH,
   STATEMENT_PATH,
   signMetadata,
@@ -87,8 +86,15 @@ export function quorumOf({ trustees }: Holders): Role {
   return { keys: trustees.map((signer) => signer.publicKey), threshold: THRESHOLD };
 }
 
-export async function signed(bytes: Uint8Array, signers: readonly Signer[]): Promise<Uint8Array> {
-  return assemble(bytes, await Promise.all(signers.map((signer) => signMetadata(signer, bytes))));
+/** A signer, perhaps under another key id than the hash of its key. */
+export type Hand = Signer & { readonly keyid?: string };
+
+export async function signed(bytes: Uint8Array, hands: readonly Hand[]): Promise<Uint8Array> {
+  const signatures = hands.map(async (hand) => {
+    const signature = await signMetadata(hand, bytes);
+    return { ...signature, keyid: hand.keyid ?? signature.keyid };
+  });
+  return assemble(bytes, await Promise.all(signatures));
 }
 
 /** @param signers those of the root before and of this one, where they differ */
@@ -108,7 +114,7 @@ function rootSigned(version: number, holders: Holders, expires: number = FAR): U
   return buildRoot({ version, expires, roles: { root: quorum, targets: quorum, ...roles } });
 }
 
-type Edit = (signed: JsonObject) => JsonObject;
+export type Edit = (signed: JsonObject) => JsonObject;
 type RoleName = "targets" | "batches" | "revocations" | "snapshot" | "timestamp";
 
 export interface Changes {
@@ -123,7 +129,7 @@ export interface Changes {
   readonly edit?: Partial<Record<"targets" | "timestamp", Edit>>;
   /** For what not even canonical JSON of ours can write. */
   readonly respell?: (canonicalTargets: string) => string;
-  readonly signers?: Partial<Record<"targets" | "batches", readonly Signer[]>>;
+  readonly signers?: Partial<Record<"targets" | "batches", readonly Hand[]>>;
   readonly head?: Partial<Head>;
   /** With the delegation that every vault publishes, and a first statement under it. */
   readonly statement?: boolean;
@@ -154,7 +160,7 @@ export async function publish(changes: Changes = {}): Promise<Publication> {
 
   const listed = trustFiles(authority);
   const head = encodeHead({ ...genesisHead(authority, GOLDEN_NOW), ...changes.head });
-  const statement = changes.statement ? await firstStatement(authority, versions.batches) : undefined;
+  const statement = changes.statement ? await firstStatement(authority) : undefined;
   const targetsBytes = edited(
     buildTargets({
       version: versions.targets,
@@ -207,25 +213,25 @@ function trustFiles(authority: Uint8Array): ReadonlyMap<string, Uint8Array> {
     ages: new Map(),
     classes: new Map(),
   };
-  const log = formatVerifierKey(noteVerifier("golden.example/log", ed25519("log").publicKey));
+  const log = policyOfLog(noteVerifier("golden.example/log", ed25519("log").publicKey));
   return new Map([
     [KEYS_PATH, encodeTrustKeys([status])],
     [RULES_PATH, encodeRules(rules)],
-    [POLICY_PATH, utf8(`log ${log}\nquorum none\n`)],
+    [POLICY_PATH, utf8(formatPolicy(log))],
   ]);
 }
 
-async function firstStatement(authority: Uint8Array, batches: number): Promise<Uint8Array> {
+async function firstStatement(authority: Uint8Array): Promise<Uint8Array> {
   const text = formatStatement(
     nextStatement(undefined, {
       authority,
       n: 0,
       log: { size: 3, root: sha256(utf8("golden log")) },
-      batches,
+      batches: 1,
       issued: GOLDEN_NOW,
       next: GOLDEN_NOW + 3600,
       ages: { soft: 86_400, hard: 7 * 86_400 },
-      planes: planeStates(() => ({ count: 0, root: EMPTY_ROOT })),
+      planes: planeStates(() => ({ count: 0, root: setRoot(IndexSet.EMPTY, 0) })),
     }),
   );
   return formatNote({ text, signatures: [await signNote(text, statementName(authority), ed25519("status"))] });
