@@ -24,12 +24,13 @@ export interface AttachedBatches {
 
 /** Batches of one proposal. A larger issue is several proposals. */
 export const PROPOSED_BATCHES_MAX = 64;
-const HEAD = "head.cbor";
+/** A proposal for `batches` always has it. */
+export const HEAD_ATTACHMENT = "head.cbor";
 const TARGETS = "targets/";
 
 export function attachBatches({ head, batches }: AttachedBatches): Attachments {
   return new Map([
-    [HEAD, head],
+    [HEAD_ATTACHMENT, head],
     ...batches.flatMap(({ manifest, payloads }, i) => [
       [manifestName(i), manifest] as const,
       [payloadsName(i), encodeCbor([...payloads])] as const,
@@ -45,7 +46,7 @@ export function detachBatches(attachments: Attachments): AttachedBatches {
     manifest: need(attachments, manifestName(i)),
     payloads: decodePayloads(need(attachments, payloadsName(i))),
   }));
-  return { head: need(attachments, HEAD), batches };
+  return { head: need(attachments, HEAD_ATTACHMENT), batches };
 }
 
 /** @param files by target path */

@@ -16,6 +16,7 @@ import type { FetchFile } from "@viafabric/transparency-log/client";
 import { folderFetch, readEdge, readEntries } from "@viafabric/transparency-log/client";
 import { type CheckpointLock, type Log, openLog } from "@viafabric/transparency-log/log";
 import type { Settings } from "./genesis.ts";
+import type { IssuedBatch } from "./issue.ts";
 import { type Published, readPublished } from "./published.ts";
 import { type PublicStorage, publicFolder, publish } from "./publisher.ts";
 import { StatusHistory } from "./status-history.ts";
@@ -48,6 +49,7 @@ export class Desk {
   readonly logFiles: FetchFile;
   readonly manifestFiles: FetchFile;
   #published: Published | undefined;
+  #issued: readonly IssuedBatch[] = [];
 
   private constructor(deps: DeskDependencies, log: Log, published: Published | undefined) {
     this.deps = deps;
@@ -119,6 +121,7 @@ export class Desk {
     const published = await readPublished(this.deps.publicFolder, this.deps.pinnedRoot);
     if (published) await this.#hold(published);
     await store.finishPublication(decided.id);
+    this.#issued = [];
   }
 
   async entryAt(index: number): Promise<Uint8Array> {
@@ -129,6 +132,15 @@ export class Desk {
   /** A file published earlier. */
   readPublic(name: string): Promise<Uint8Array | undefined> {
     return readFileIfPresent(path.join(this.deps.publicFolder, name), SET_FILE_BYTES_MAX);
+  }
+
+  /** What was logged a moment ago need not be put together again to be published. */
+  keepIssued(batches: readonly IssuedBatch[]): void {
+    this.#issued = batches;
+  }
+
+  issuedBatch(manifestHash: Uint8Array): IssuedBatch | undefined {
+    return this.#issued.find(({ record }) => equalBytes(record.manifestHash, manifestHash));
   }
 
   /** The right edge of the tree of manifests under the published head. */

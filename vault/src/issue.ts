@@ -16,7 +16,7 @@ import {
   OperationError,
 } from "@viafabric/schemas";
 import { type FetchFile, proveConsistency, proveInclusion, readEdge } from "@viafabric/transparency-log/client";
-import { detachBatches, HEAD_PATH } from "@viafabric/tuf";
+import { HEAD_ATTACHMENT, HEAD_PATH } from "@viafabric/tuf";
 import { batchEntries, batchLeafOffsets, growManifestTree, type SignedBatch, tokensFile } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import type { PublishedFile } from "./publisher.ts";
@@ -44,8 +44,8 @@ export async function readIssue(desk: Desk, event: EventRecord): Promise<Issue> 
   const { store } = desk.deps;
   const { id } = event.proposal;
   if (!event.metadata) throw new OperationError("ERR_DATABASE", `event ${formatHex(id)} is ready and has no file`);
-  const attachments = await store.attachments(id);
-  const { head: headBytes } = detachBatches(new Map(attachments.map(({ name, bytes }) => [name, bytes])));
+  const headBytes = await store.attachment(id, HEAD_ATTACHMENT);
+  if (!headBytes) throw new OperationError("ERR_DATABASE", `event ${formatHex(id)} has no head`);
   const batches = await store.batchesOf(id);
   const edge = await readEdge(desk.manifestFiles, desk.need().trusted.head);
   const hashes = batches.map(({ manifestHash }) => manifestHash);
@@ -59,6 +59,7 @@ export async function logIssue(desk: Desk, issue: Issue): Promise<void> {
   await entrust(desk, issue);
   const issued: IssuedBatch[] = [];
   for (const record of batches) issued.push(await issueBatch(desk, issue, record));
+  desk.keepIssued(issued);
   const entries = batchEntries(
     event.proposal.version,
     issue.metadata,
@@ -74,7 +75,7 @@ export async function logIssue(desk: Desk, issue: Issue): Promise<void> {
 export async function readIssuedBatch(desk: Desk, record: BatchRecord): Promise<IssuedBatch> {
   const signatures = await desk.deps.store.signatures(record.manifestHash);
   if (!signatures) throw new OperationError("ERR_DATABASE", `batch ${record.seq} has no signatures`);
-  return assembleBatch(desk, record, signatures);
+  return assembleBatch(record, await bodiesOf(desk, record), signatures);
 }
 
 async function entrust(desk: Desk, issue: Issue): Promise<void> {
@@ -97,26 +98,25 @@ async function headProof(desk: Desk, old: Head, { head, tiles }: Issue): Promise
 
 async function issueBatch(desk: Desk, issue: Issue, record: BatchRecord): Promise<IssuedBatch> {
   const { store, signer } = desk.deps;
+  const bodies = await bodiesOf(desk, record);
   const saved = await store.signatures(record.manifestHash);
-  if (saved) return assembleBatch(desk, record, saved);
-  const { payloads } = await bodiesOf(desk, record);
+  if (saved) return assembleBatch(record, bodies, saved);
+  const { payloads } = bodies;
   const proof = await proveInclusion(overlay(desk.manifestFiles, issue.tiles), issue.head, record.seq);
   const signatures = concat(...(await signer.tokens({ manifest: record.manifest, payloads, proof })));
   await store.saveSignatures(record.manifestHash, signatures);
-  return assembleBatch(desk, record, signatures);
+  return assembleBatch(record, bodies, signatures);
 }
 
-async function assembleBatch(desk: Desk, record: BatchRecord, signatures: Uint8Array): Promise<IssuedBatch> {
-  const bodies = await bodiesOf(desk, record);
+type Bodies = Pick<SignedBatch, "manifest" | "tokens" | "payloads">;
+
+function assembleBatch(record: BatchRecord, bodies: Bodies, signatures: Uint8Array): IssuedBatch {
   const signed: SignedBatch = { ...bodies, manifestBytes: record.manifest, signatures };
   return { record, signed, tokensBin: tokensFile(signed) };
 }
 
 /** Payloads are not stored: the manifest says what all have in common, the row what is a token's own. */
-async function bodiesOf(
-  desk: Desk,
-  record: BatchRecord,
-): Promise<Pick<SignedBatch, "manifest" | "tokens" | "payloads">> {
+async function bodiesOf(desk: Desk, record: BatchRecord): Promise<Bodies> {
   const manifest = decodeManifest(record.manifest);
   const tokens = await desk.deps.store.tokens(record.manifestHash, record.first, record.count);
   return { manifest, tokens, payloads: tokens.map((token) => encodePayload(bodyFrom(manifest, token))) };

@@ -105,7 +105,7 @@ async function loggedEvents(desk: Desk, size: number): Promise<readonly StatusEv
 async function issuePublication(desk: Desk, issue: Issue): Promise<Publication> {
   const immutable: PublishedFile[] = [];
   for (const record of issue.batches) {
-    const { signed, tokensBin } = await readIssuedBatch(desk, record);
+    const { signed, tokensBin } = desk.issuedBatch(record.manifestHash) ?? (await readIssuedBatch(desk, record));
     if (record.leafIndex === undefined) throw new OperationError("ERR_DATABASE", `batch ${record.seq} is not logged`);
     const entry = batchEntry(record.manifest, issue.metadata, tokensBin);
     immutable.push(

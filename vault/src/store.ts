@@ -205,6 +205,11 @@ function reads(db: Queries) {
       return rows.map(({ name, bytes }) => ({ name, bytes }));
     },
 
+    async attachment(eventId: Uint8Array, name: string): Promise<Uint8Array | undefined> {
+      const where = { eventId_name: { eventId: own(eventId), name } };
+      return (await db.attachment.findUnique({ where }))?.bytes;
+    },
+
     async batchesOf(eventId: Uint8Array): Promise<readonly BatchRecord[]> {
       const where = { eventId: own(eventId) };
       return (await db.batch.findMany({ where, orderBy: { seq: "asc" }, omit: WITHOUT_SIGNATURES })).map(batchOf);
