@@ -1,5 +1,6 @@
 /**
- * The Go peers in test/peers/go-log: programs of other people that read our log, built from their locked modules.
+ * The Go peers: programs of other people that read our log (test/peers/go-log) and our TUF repositories
+ * (test/peers/go-tuf), built from their locked modules.
  *
  * A machine without Go, or without a way to the modules, can still run the other tests; under CI a missing peer is a
  * failure, because there nobody would notice. A peer that does not compile is a failure everywhere.
@@ -14,8 +15,6 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const source = path.join(root, "test/peers/go-log");
-const binaries = path.join(root, "node_modules/.cache/viafabric/go-log");
 
 export const LITEWITNESS = "filippo.io/torchwood/cmd/litewitness";
 
@@ -27,17 +26,26 @@ const GO_ENVIRONMENT = { ...process.env, GOTOOLCHAIN: "local", GOFLAGS: "-mod=re
 
 export type GoPeer = { readonly binary: string } | { readonly missing: string };
 
-/** @param program the package to build; by default our own */
-export async function goPeer(program = "."): Promise<GoPeer> {
-  const options = { cwd: source, env: GO_ENVIRONMENT, timeout: BUILD_MS, maxBuffer: 64 * 1024 * 1024 };
+/**
+ * @param program the package to build; by default our own
+ * @param folder the module in test/peers
+ */
+export async function goPeer(program = ".", folder: "go-log" | "go-tuf" = "go-log"): Promise<GoPeer> {
+  const options = {
+    cwd: path.join(root, "test/peers", folder),
+    env: GO_ENVIRONMENT,
+    timeout: BUILD_MS,
+    maxBuffer: 64 * 1024 * 1024,
+  };
   try {
     // Fetches what is not there yet, and compiles nothing.
     await run("go", ["list", "-deps", program], options);
   } catch (error) {
     return { missing: `Go or its modules cannot be had: ${lastLine(error)}` };
   }
+  const binaries = path.join(root, "node_modules/.cache/viafabric", folder);
   await mkdir(binaries, { recursive: true });
-  const binary = path.join(binaries, program === "." ? "go-log" : path.basename(program));
+  const binary = path.join(binaries, program === "." ? folder : path.basename(program));
   await run("go", ["build", "-o", binary, program], options);
   return { binary };
 }

@@ -15,7 +15,6 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = path.join(root, "test/peers/python");
-const requirements = path.join(folder, "requirements.txt");
 
 /** Oldest Python that the peers and the locked wheels are made for. */
 const PROBE = "import sys; assert sys.version_info >= (3, 11)";
@@ -32,14 +31,18 @@ export async function plainPython(): Promise<Peer> {
   return works("python3", [PROBE]);
 }
 
-/** A Python with the locked packages, installed now if need be: for verify_token.py. */
-export async function lockedPython(): Promise<Peer> {
+/**
+ * A Python with the locked packages, installed now if need be.
+ * @param lock requirements.txt for verify_token.py, requirements-tuf.txt for tuf_client.py
+ */
+export async function lockedPython(lock: "requirements.txt" | "requirements-tuf.txt"): Promise<Peer> {
+  const requirements = path.join(folder, lock);
   const plain = await plainPython();
   if ("missing" in plain) return plain;
   const installed = await works("python3", [PACKAGES_PROBE, requirements]);
   if ("python" in installed) return installed;
-  const lock = createHash("sha256").update(readFileSync(requirements)).digest("hex").slice(0, 16);
-  const venv = path.join(root, "node_modules/.cache/viafabric", `python-${lock}`);
+  const id = createHash("sha256").update(readFileSync(requirements)).digest("hex").slice(0, 16);
+  const venv = path.join(root, "node_modules/.cache/viafabric", `python-${id}`);
   const python = path.join(venv, "bin/python");
   const complete = path.join(venv, "complete");
   if (existsSync(complete)) return works(python, [PACKAGES_PROBE, requirements]);
