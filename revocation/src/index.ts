@@ -2,6 +2,7 @@ export * from "./catch-up.ts";
 export * from "./chunk-file.ts";
 export * from "./container.ts";
 export * from "./epoch-files.ts";
+export * from "./event-quorum.ts";
 export * from "./files.ts";
 export * from "./held-set.ts";
 export * from "./index-set.ts";

@@ -5,7 +5,7 @@
  * itself. Every status event must carry the signatures that the rules logged last before it demand; an entry that does
  * not is evidence against the log, and nothing is signed.
  */
-import { type Handling, requiredThreshold, StatusLedger } from "@viafabric/revocation";
+import { batchesMeeting, type Handling, StatusLedger, verifyEventQuorum } from "@viafabric/revocation";
 import {
   type CborValue,
   CodedError,
@@ -16,28 +16,23 @@ import {
   decodeManifest,
   decodeRules,
   decodeTrustKeys,
-  EVENT_CONTEXT,
+  type EventBody,
   encodeCbor,
   equalBytes,
   type Hash,
   hashLeaf,
   type IndexRange,
-  type KeyEntry,
   type Leaf,
   MANIFEST_BYTES_MAX,
   OperationError,
-  type PublicKey,
-  type Purpose,
   type Rules,
   readU32,
   type SignedEvent,
   type SubtreeHash,
   sha256,
-  signersOf,
   TRUST_FILE_BYTES_MAX,
   u32,
   VerificationError,
-  verifyThreshold,
 } from "@viafabric/schemas";
 import {
   KEYS_PATH,
@@ -203,24 +198,13 @@ class Run {
     [this.#rules, this.#keys] = [await target(RULES_PATH), await target(KEYS_PATH)];
   }
 
-  async #verifyEvent(event: SignedEvent): Promise<ReturnType<typeof decodeEventBody>> {
+  async #verifyEvent(event: SignedEvent): Promise<EventBody> {
     const body = decodeEventBody(event.body);
-    const { authority } = this.#sources;
-    const concerned = this.#batches.flatMap((batch, seq) =>
-      body.ranges.some((range) => meets(range, batch)) ? [seq] : [],
-    );
     const manifests: Handling[] = [];
-    for (const seq of concerned) manifests.push(await this.#manifest(seq, this.#batches[seq]!.manifestHash));
-    const approval = requiredThreshold(body, manifests, this.#rulesInForce());
-    const verify = (keys: readonly PublicKey[], threshold: number) =>
-      verifyThreshold({ keys, threshold }, EVENT_CONTEXT, authority, event.body, event.signatures);
-    if (approval.by === "release") {
-      verify(this.#listed(approval.keys, "release"), 1);
-      return body;
-    }
-    const stations = { keys: this.#listed(approval.stations, "station"), threshold: 1 };
-    if (signersOf(stations, EVENT_CONTEXT, authority, event.body, event.signatures).length === 0)
-      verify(this.#trustees().keys, approval.threshold);
+    for (const seq of batchesMeeting(body.ranges, this.#batches))
+      manifests.push(await this.#manifest(seq, this.#batches[seq]!.manifestHash));
+    const keys = this.#keys.length === 0 ? [] : decodeTrustKeys(this.#keys);
+    verifyEventQuorum(event, body, manifests, { trustees: this.#trustees().keys, rules: this.#rulesInForce(), keys });
     return body;
   }
 
@@ -232,14 +216,6 @@ class Run {
   #rulesInForce(): Rules {
     if (this.#rules.length === 0) throw unsound("nothing may be decided before rules are logged");
     return decodeRules(this.#rules);
-  }
-
-  /** An entry has no time of its own, so being listed when it was logged is what can be asked. */
-  #listed(kids: readonly Uint8Array[], purpose: Purpose): readonly PublicKey[] {
-    const keys: readonly KeyEntry[] = this.#keys.length === 0 ? [] : decodeTrustKeys(this.#keys);
-    return keys
-      .filter((entry) => entry.purpose === purpose && kids.some((kid) => equalBytes(kid, entry.key.kid)))
-      .map((entry) => entry.key);
   }
 
   async #manifest(seq: number, manifestHash: Hash) {
@@ -294,10 +270,6 @@ export function decodeReplay(bytes: Uint8Array): ReplayState | undefined {
     if (error instanceof CodedError) return undefined;
     throw error;
   }
-}
-
-function meets(a: IndexRange, b: IndexRange): boolean {
-  return a.first < b.first + b.count && b.first < a.first + a.count;
 }
 
 function unsound(reason: string): VerificationError {
