@@ -48,7 +48,7 @@ import { lockedPython, plainPython, runPeer, skipReason } from "./peers-python.t
 
 const vectors = fileURLToPath(new URL("../vectors/revocation/vectors.json", import.meta.url));
 const plain = await plainPython();
-const locked = await lockedPython("requirements.txt");
+const locked = await lockedPython();
 for (const reason of new Set([skipReason(plain), skipReason(locked)])) if (reason) console.log(reason);
 
 let folder: string;

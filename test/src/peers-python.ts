@@ -33,9 +33,11 @@ export async function plainPython(): Promise<Peer> {
 
 /**
  * A Python with the locked packages, installed now if need be.
- * @param lock requirements.txt for verify_token.py, requirements-tuf.txt for tuf_client.py
+ * @param lock requirements-tuf.txt for tuf_client.py
  */
-export async function lockedPython(lock: "requirements.txt" | "requirements-tuf.txt"): Promise<Peer> {
+export async function lockedPython(
+  lock: "requirements.txt" | "requirements-tuf.txt" = "requirements.txt",
+): Promise<Peer> {
   const requirements = path.join(folder, lock);
   const plain = await plainPython();
   if ("missing" in plain) return plain;
