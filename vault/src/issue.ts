@@ -40,6 +40,14 @@ export interface Issue {
   readonly tiles: readonly PublishedFile[];
 }
 
+/** The ready event to work on: one that the signer has taken over already, before any other; else the oldest. */
+export async function readyEvent({ deps }: Desk): Promise<EventRecord | undefined> {
+  const ready = (await deps.store.events("ready")).toReversed();
+  if (ready.length < 2) return ready[0];
+  const { accepted } = await deps.signer.state();
+  return ready.find(({ proposal }) => accepted[proposal.role] >= proposal.version) ?? ready[0];
+}
+
 export async function readIssue(desk: Desk, event: EventRecord): Promise<Issue> {
   const { store } = desk.deps;
   const { id } = event.proposal;

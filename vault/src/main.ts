@@ -1,6 +1,7 @@
 /** `via vault`: the command line of whoever runs an authority. */
 import { rm } from "node:fs/promises";
 import type { Server } from "node:http";
+import { STATEMENT_INTERVAL_SECONDS } from "@viafabric/hsm/signer";
 import {
   type Command,
   confirm,
@@ -15,14 +16,14 @@ import {
   readPassphrase,
   runProgram,
 } from "@viafabric/platform";
-import { formatHex, formatWords, OperationError, parseDecimal } from "@viafabric/schemas";
+import { formatBase64, formatHex, formatWords, OperationError, parseDecimal } from "@viafabric/schemas";
 import { CARD_BYTES_MAX, METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { VaultClient } from "./client.ts";
 import { ceremonyState, type HardwareToken, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
-import { type BatchWishes, batchRequestOf, parseEventId, requestBatch, waitFor } from "./operate.ts";
+import { type BatchWishes, batchRequestOf, parseEventId, sendRequest, waitFor } from "./operate.ts";
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
 import { runGenesis, startService } from "./service.ts";
@@ -47,6 +48,7 @@ Examples
   via vault genesis                        publish what the trustees signed in genesis/signatures/
   via vault serve --port 8080              run; Ctrl-C stops everything in order
   via vault request --subjects dids.txt    ask for a batch: one did:key a line
+  via vault propose --add card.json        another station or release officer
   via vault wait EVENT                     until an event is published
   via vault status
 
@@ -74,8 +76,6 @@ interface InitFlags extends Options {
   readonly hsmModule?: string;
   readonly hsmToken?: string;
   readonly hsmPinFile?: string;
-  readonly witness?: readonly string[];
-  readonly witnessQuorum?: string;
 }
 
 homeCommand("init", "Make the keys of an authority and the files that its trustees will sign.")
@@ -88,8 +88,6 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
   .option("--hsm-module <file>", "PKCS#11 module; SoftHSM in the home folder when left out")
   .option("--hsm-token <label>", "label of the token in that module")
   .option("--hsm-pin-file <file>", "file with the token's PIN")
-  .option("--witness <vkey>", "verifier key of a witness; once for each", collect)
-  .option("--witness-quorum <n>", "how many witnesses must cosign")
   .action(async (options: InitFlags, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
@@ -103,7 +101,6 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
       ...(options.threshold !== undefined && { threshold: whole("--threshold", options.threshold) }),
       ...(options.passphraseFile !== undefined && { passphrase: await readPassphrase(options.passphraseFile) }),
       ...hardwareOf(options),
-      ...witnessesOf(options),
     });
     const words = formatWords(genesis.authority);
     const result = { home: home.root, genesis: home.genesis, authority: formatHex(genesis.authority), words };
@@ -149,7 +146,7 @@ homeCommand("serve", "Run the vault until Ctrl-C.")
     const service = await startService(homeAt(options.home), {
       databaseUrl: databaseUrl(),
       now,
-      statementSeconds: whole("--statement-seconds", options.statementSeconds),
+      statementSeconds: statementSeconds(options.statementSeconds),
       logger,
       report(line, details) {
         if (details.error !== undefined) logger.error(details, line);
@@ -172,9 +169,13 @@ homeCommand("serve", "Run the vault until Ctrl-C.")
     }
   });
 
-interface RequestFlags extends Options {
+interface AskFlags extends Options {
   readonly vault: string;
   readonly passphraseFile?: string;
+  readonly seconds: string;
+}
+
+interface RequestFlags extends AskFlags {
   readonly subjects: string;
   readonly profile?: string;
   readonly creditClass: string;
@@ -187,7 +188,6 @@ interface RequestFlags extends Options {
   readonly offline: string;
   readonly station?: string;
   readonly release?: string;
-  readonly seconds: string;
 }
 
 clientCommand("request", "Ask for a batch of tokens, signed with the operator key.")
@@ -216,15 +216,26 @@ clientCommand("request", "Ask for a batch of tokens, signed with the operator ke
       claimDays: whole("--claim-days", options.claimDays),
     };
     const body = await batchRequestOf(wishes, trusted, now());
-    const ownFile = await readFileIfPresent(home.operatorPassphrase, 1024);
-    const passphrase = await readPassphrase(options.passphraseFile ?? (ownFile && home.operatorPassphrase));
-    const operator = await openKeystore(home.operator, passphrase);
-    const client = new VaultClient(options.vault, trusted.authority, now);
-    const requested = await requestBatch(client, operator, body, whole("--seconds", options.seconds));
-    out.result(requested, () => {
-      out.line(`Proposed to the trustees:\n\n  ${requested.words}\n\n  ${requested.event}\n`);
-      out.line(`Each trustee:  via trustee sign ${requested.event} --vault ${options.vault}`);
-    });
+    await askFor(out, home, options, trusted.authority, "requests", body);
+  });
+
+interface ProposeFlags extends AskFlags {
+  readonly add?: readonly string[];
+  readonly remove?: readonly string[];
+}
+
+clientCommand("propose", "Ask the trustees for stations and release officers to join or leave.")
+  .option("--add <card>", "enrolment card of a station or a release officer; once for each", collect)
+  .option("--remove <kid>", "key id of a station, an officer or an operator; once for each", collect)
+  .option("--passphrase-file <file>", "of the operator key; the one in private/ when left out")
+  .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS)
+  .action(async (options: ProposeFlags, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const { trusted } = await published(home);
+    const cards = await Promise.all((options.add ?? []).map((file) => readFileBounded(file, CARD_BYTES_MAX)));
+    const body = { add: cards.map(formatBase64), remove: options.remove ?? [] };
+    await askFor(out, home, options, trusted.authority, "trust-requests", body);
   });
 
 interface WaitFlags extends Options {
@@ -269,6 +280,26 @@ homeCommand("remove", "Remove a vault with all its keys. What it published can n
     await rm(home.root, { recursive: true, force: true });
     out.result({ removed: home.root }, () => out.line(`removed ${home.root}`));
   });
+
+/** Signed with the operator key; then the proposal that trustees see. */
+async function askFor(
+  out: Output,
+  home: Home,
+  options: AskFlags,
+  authority: Uint8Array,
+  path: "requests" | "trust-requests",
+  body: unknown,
+): Promise<void> {
+  const ownFile = await readFileIfPresent(home.operatorPassphrase, 1024);
+  const passphrase = await readPassphrase(options.passphraseFile ?? (ownFile && home.operatorPassphrase));
+  const operator = await openKeystore(home.operator, passphrase);
+  const client = new VaultClient(options.vault, authority, now);
+  const requested = await sendRequest(client, operator, path, body, whole("--seconds", options.seconds));
+  out.result(requested, () => {
+    out.line(`Proposed to the trustees:\n\n  ${requested.words}\n\n  ${requested.event}\n`);
+    out.line(`Each trustee:  via trustee sign ${requested.event} --vault ${options.vault}`);
+  });
+}
 
 function showStatus(out: Output, status: Readonly<Record<string, unknown>>): void {
   const rows = Object.entries(status).map(([name, value]) => [
@@ -315,18 +346,19 @@ function hardwareOf(options: InitFlags): { readonly token?: HardwareToken } {
   return { token: { module: hsmModule, tokenLabel: hsmToken, pinFile: hsmPinFile } };
 }
 
-function witnessesOf({ witness, witnessQuorum }: InitFlags) {
-  if (!witness) return {};
-  const quorum = whole("--witness-quorum", witnessQuorum ?? String(witness.length));
-  return { witnesses: { keys: witness, quorum } };
-}
-
 function whole(name: string, text: string): number {
   try {
     return parseDecimal(text);
   } catch (cause) {
     throw new OperationError("ERR_USAGE", `${name} takes a whole number`, { cause });
   }
+}
+
+/** The statement itself says that the next one is due after an hour. */
+function statementSeconds(text: string): number {
+  const seconds = whole("--statement-seconds", text);
+  if (seconds >= 1 && seconds <= STATEMENT_INTERVAL_SECONDS) return seconds;
+  throw new OperationError("ERR_USAGE", `--statement-seconds is from 1 to ${STATEMENT_INTERVAL_SECONDS}`);
 }
 
 function databaseUrl(): string | undefined {

@@ -80,14 +80,19 @@ export interface Requested {
   readonly words: string;
 }
 
-/** Sends the request and waits for its proposal. @throws VerificationError ERR_BATCH_REFUSED */
-export async function requestBatch(
+/**
+ * Sends a request and waits for its proposal.
+ * @param path `requests` for a batch, `trust-requests` for a change of the key list
+ * @throws VerificationError ERR_BATCH_REFUSED
+ */
+export async function sendRequest(
   vault: VaultClient,
   operator: Signer,
+  path: "requests" | "trust-requests",
   body: unknown,
   secondsMax: number,
 ): Promise<Requested> {
-  const { id } = await vault.post("requests", body, operator);
+  const { id } = await vault.post(path, body, operator);
   const event = await poll(secondsMax, "proposal", async () => {
     const request = await vault.find(`requests/${id}`);
     if (request?.state === "refused") throw new VerificationError("ERR_BATCH_REFUSED", String(request.refusal));

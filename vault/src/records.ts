@@ -16,8 +16,12 @@ export interface Sender {
 
 export type RequestState = "waiting" | "planned" | "refused";
 
+/** What is asked for: a batch of tokens, or another key list. */
+export type RequestKind = "batch" | "targets";
+
 export interface RequestRecord {
   readonly id: Uint8Array;
+  readonly kind: RequestKind;
   readonly kid: Uint8Array;
   /** The exact bytes that the operator signed. */
   readonly body: Uint8Array;

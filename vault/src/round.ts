@@ -11,11 +11,12 @@ import { parseStatement } from "@viafabric/revocation";
 import { decodeManifest, type Manifest, OperationError, parseNote } from "@viafabric/schemas";
 import { proveInclusion } from "@viafabric/transparency-log/client";
 import { assemble, parseSigned } from "@viafabric/tuf";
+import { type Adoption, adoptedFiles, readAdoption } from "./adopt-targets.ts";
 import { BATCH_LIST_LINES, batchEntry, batchListFile, bundleFiles, bundleProof, trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
-import { type Issue, readIssue, readIssuedBatch } from "./issue.ts";
+import { type Issue, readIssue, readIssuedBatch, readyEvent } from "./issue.ts";
 import { EMPTY_PUBLICATION, mergePublications, type Publication, type PublishedFile } from "./publisher.ts";
-import type { KitRecord, StatusEventWithSignatures } from "./records.ts";
+import type { EventRecord, KitRecord, StatusEventWithSignatures } from "./records.ts";
 import { eventFile, statusPublication } from "./status-files.ts";
 import {
   headFile,
@@ -58,20 +59,27 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
   );
   if ((await signer.state()).logged.statement < epoch) await desk.log.append([trustEntry("statement", epoch, note)]);
 
-  const issue = await loggedIssue(desk, verified.statement.batches);
+  const ready = await readyEvent(desk);
+  const issue = ready && (await loggedIssue(desk, ready, verified.statement.batches));
+  const adoption = ready && (await loggedAdoption(desk, ready));
   const events = await loggedEvents(desk, log.size);
-  const online = await onlineMetadata(desk, base, genesis ? undefined : issue, note);
+  const changed = {
+    ...(issue && { batches: { version: issue.event.proposal.version, file: issue.metadata } }),
+    ...(adoption && { targets: adoption.targets }),
+  };
+  const online = await onlineMetadata(desk, base, changed, note);
   const kits = issue ? kitsOf(issue, random, now()) : [];
   const publication = mergePublications(
     { ...EMPTY_PUBLICATION, immutable: genesis?.files ?? [] },
     issue ? await issuePublication(desk, issue) : EMPTY_PUBLICATION,
+    { ...EMPTY_PUBLICATION, immutable: adoption ? adoptedFiles(adoption) : [] },
     { ...EMPTY_PUBLICATION, immutable: await eventFiles(desk, events) },
     status,
     online,
     { ...EMPTY_PUBLICATION, pointers: { checkpoint: desk.log.checkpoint! } },
   );
   await store.addPublication(publication, now(), {
-    events: issue ? [issue.event.proposal.id] : [],
+    events: issue || adoption ? [ready.proposal.id] : [],
     statusEvents: events.map(({ id }) => id),
     kits,
   });
@@ -90,11 +98,16 @@ export function epochOf(statement: Uint8Array): number {
   return statement.length === 0 ? 0 : parseStatement(parseNote(statement).text).epoch;
 }
 
-/** The event whose head the statement covers. @param version of `batches` that the statement names */
-async function loggedIssue(desk: Desk, version: number): Promise<Issue | undefined> {
-  const [event] = await desk.deps.store.events("ready");
-  if (event?.proposal.role !== "batches" || event.proposal.version > version) return undefined;
+/** @param version of `batches` that the statement names: what it covers may be published with it */
+async function loggedIssue(desk: Desk, event: EventRecord, version: number): Promise<Issue | undefined> {
+  if (event.proposal.role !== "batches" || event.proposal.version > version) return undefined;
   return readIssue(desk, event);
+}
+
+async function loggedAdoption(desk: Desk, event: EventRecord): Promise<Adoption | undefined> {
+  if (event.proposal.role !== "targets") return undefined;
+  const { logged } = await desk.deps.signer.state();
+  return logged.targets >= event.proposal.version ? readAdoption(desk, event) : undefined;
 }
 
 async function loggedEvents(desk: Desk, size: number): Promise<readonly StatusEventWithSignatures[]> {
@@ -156,22 +169,20 @@ function kitsOf(issue: Issue, random: (length: number) => Uint8Array, created: n
 async function onlineMetadata(
   desk: Desk,
   base: Pick<FirstRound, "targets" | "batches">,
-  issue: Issue | undefined,
+  changed: { readonly batches?: RoleFile; readonly targets?: RoleFile },
   statement: Uint8Array,
 ): Promise<Publication> {
   const { signer, now } = desk.deps;
   const status = await signer.state();
-  const published = desk.published;
   const at = now();
   // Signed and never published: what it lists may never have been published either, so it is signed anew.
-  const lost = (versionOf(status, "revocations") ?? 0) > (published?.revocationsVersion ?? 0);
+  const lost = versionOf(status, "revocations") > (desk.published?.revocationsVersion ?? 0);
   const dueStatement = lost || at >= signedAt(status, "revocations") + ONLINE_SECONDS;
   const dueTimestamp = at >= signedAt(status, "timestamp") + ONLINE_SECONDS;
-  if (!issue && !dueStatement && !dueTimestamp) return EMPTY_PUBLICATION;
-  const batches = issue && { version: issue.event.proposal.version, file: issue.metadata };
+  if (!changed.batches && !changed.targets && !dueStatement && !dueTimestamp) return EMPTY_PUBLICATION;
   const { publication } = await nextOnlineMetadata(
     metadataState(status, base),
-    { ...(batches && { batches }), ...(dueStatement && { statement }) },
+    { ...changed, ...(dueStatement && { statement }) },
     (role, signed) => signer.metadata({ role, signed }),
     at,
   );
@@ -190,15 +201,15 @@ function metadataState(
     ...(revocations && {
       revocations: { version: revocations.version, file: assemble(revocations.signed, [revocations]) },
     }),
-    snapshotVersion: versionOf(status, "snapshot") ?? 0,
-    timestampVersion: versionOf(status, "timestamp") ?? 0,
+    snapshotVersion: versionOf(status, "snapshot"),
+    timestampVersion: versionOf(status, "timestamp"),
   };
 }
 
 type OnlineRole = "snapshot" | "timestamp" | "revocations";
 
-function versionOf(status: SignerStatus, role: OnlineRole): number | undefined {
-  return status.metadata.get(role)?.version;
+function versionOf(status: SignerStatus, role: OnlineRole): number {
+  return status.metadata.get(role)?.version ?? 0;
 }
 
 /** When a role was signed last; it lives for a fixed time from then on. */

@@ -3,24 +3,30 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { openKeystore } from "@viafabric/platform";
-import { decodeSetFile, parseUndoList } from "@viafabric/revocation";
+import { decodeSetFile, parseStatement, parseUndoList, statementHash } from "@viafabric/revocation";
 import {
   decodeKit,
   EVENT_CONTEXT,
   encodeReceipt,
   formatBase64,
   formatHex,
+  kidText,
   parseBase64,
+  parseNote,
   type Receipt,
   receiptSignatureInput,
   sha256,
   signingInput,
 } from "@viafabric/schemas";
 import { folderFetch } from "@viafabric/transparency-log/client";
+import { createEnrolmentCard } from "@viafabric/tuf";
 import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
+import { namedSigner } from "./fixtures.test.ts";
 import { type Published, readPublished } from "./published.ts";
 import {
+  approveAs,
   approvedBatch,
+  batchRequest,
   eventually,
   foundedVault,
   type LivingVault,
@@ -140,3 +146,43 @@ test("an authority founds itself, issues, releases, suspends, reinstates and rev
 async function signatureOf(body: string, signer: (typeof TRUSTEES)[0], vault: LivingVault): Promise<string> {
   return formatBase64(await signer.sign(signingInput(EVENT_CONTEXT, vault.authority, parseBase64(body))));
 }
+
+test("trustees admit another station; statements go on by themselves, and each names the one before", async () => {
+  const vault = await foundedVault();
+  await vault.start(2);
+  const operator = await openKeystore(vault.home.operator, "only a test");
+  const another = namedSigner("another station");
+  const card = await createEnrolmentCard(another, { name: "Another station", role: "station" });
+  const early = vault.send(operator, "POST", "/requests", batchRequest(1, vault.clock.now, another));
+  await assert.rejects(early, /ERR_BATCH_KEY/);
+  const change = { add: [formatBase64(card.bytes)], remove: [] };
+  const { id } = await vault.send(operator, "POST", "/trust-requests", change);
+  const event = await eventually(async () => {
+    return (await vault.send(undefined, "GET", `/requests/${id}`)).event as string | undefined;
+  }, "a proposal");
+  for (const trustee of [A, B]) await approveAs(vault, trustee, event);
+  await isPublished(vault, `/events/${event}`);
+  const { trusted } = await publishedBy(vault);
+  assert.equal(trusted.targetsVersion, 2);
+  assert.ok(
+    trusted.keys.some(({ key, purpose }) => purpose === "station" && kidText(key) === kidText(another.publicKey)),
+  );
+  await vault.send(operator, "POST", "/requests", batchRequest(1, vault.clock.now, another));
+  await assert.rejects(vault.send(operator, "POST", "/trust-requests", change), /ERR_TRUST_CHANGE/);
+  const issuer = trusted.keys.find(({ purpose }) => purpose === "issuer")!;
+  const remove = [kidText(issuer.key)];
+  await assert.rejects(vault.send(operator, "POST", "/trust-requests", { add: [], remove }), /ERR_TRUST_CHANGE/);
+
+  const { epoch } = (await publishedBy(vault)).statement.statement;
+  const later = async () => {
+    const published = await publishedBy(vault);
+    return published.statement.statement.epoch >= epoch + 2 ? published : undefined;
+  };
+  const files = folderFetch(vault.home.public);
+  const newest = (await eventually(later, "two more statements")).statement.statement;
+  const text = async (of: number) => parseNote((await files(`revocation/e/${of}.txt`))!).text;
+  for (let at = 2; at <= newest.epoch; at++) {
+    const { previous } = parseStatement(await text(at));
+    assert.deepEqual(previous, statementHash(await text(at - 1)), `epoch ${at}`);
+  }
+});

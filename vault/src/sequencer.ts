@@ -7,14 +7,16 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CodedError, formatHex, OperationError } from "@viafabric/schemas";
+import { logAdoption, readAdoption } from "./adopt-targets.ts";
 import { Desk, type DeskDependencies } from "./desk.ts";
 import { validateRequest } from "./issuance.ts";
-import { logIssue, readIssue } from "./issue.ts";
+import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
 import { type ProposalBase, proposeBatch, proposeRenewal, RENEWAL_SECONDS } from "./proposals.ts";
-import type { EventRecord, RequestRecord } from "./records.ts";
+import type { EventRecord, PlannedEvent, RequestRecord } from "./records.ts";
 import { epochOf, publicationRound } from "./round.ts";
 import { floorFiles } from "./status-files.ts";
+import { NO_CHANGE, parseTrustChange, proposeTargets, type TrustChange } from "./trust-change.ts";
 
 export interface SequencerDependencies extends DeskDependencies {
   /** Seconds between two statements when nothing happens. */
@@ -91,7 +93,7 @@ export class Sequencer {
     const held = desk.need().statement.statement;
     const state = await signer.state();
     if (epochOf(state.statement) > held.epoch) return this.#round();
-    const [ready] = await store.events("ready");
+    const ready = await readyEvent(desk);
     if (ready && (await this.#isUnlogged(ready))) return this.#issue(ready);
     if (await this.#logEvents()) return "status events logged";
     const logged = await store.statusEvents("logged", 1);
@@ -109,7 +111,7 @@ export class Sequencer {
         const step = await this.step();
         [failed, pause, this.#problem] = [false, FAILURE_MILLISECONDS_MIN, undefined];
         if (step) this.#deps.report(step, { log: this.#desk.log.size });
-        else await idle(IDLE_MILLISECONDS);
+        else await idle(this.#idleMilliseconds());
       } catch (error) {
         failed = true;
         this.#problem = error instanceof Error ? error.message : String(error);
@@ -143,14 +145,16 @@ export class Sequencer {
 
   async #isUnlogged(event: EventRecord): Promise<boolean> {
     const { logged } = await this.#deps.signer.state();
-    if (logged.batches < event.proposal.version) return true;
+    if (logged[event.proposal.role] < event.proposal.version) return true;
     const batches = await this.#deps.store.batchesOf(event.proposal.id);
     return batches.some(({ leafIndex }) => leafIndex === undefined);
   }
 
   async #issue(event: EventRecord): Promise<string> {
-    await logIssue(this.#desk, await readIssue(this.#desk, event));
-    return `batches ${event.proposal.version} logged`;
+    const { role, version } = event.proposal;
+    if (role === "targets") await logAdoption(this.#desk, await readAdoption(this.#desk, event));
+    else await logIssue(this.#desk, await readIssue(this.#desk, event));
+    return `${role} ${version} logged`;
   }
 
   async #logEvents(): Promise<boolean> {
@@ -163,9 +167,15 @@ export class Sequencer {
     return worked;
   }
 
+  /** Until the next statement is due, and never long: a lifetime may run out, a proposal may expire. */
+  #idleMilliseconds(): number {
+    const due = this.#nextStatement(this.#desk.need().statement.statement.issued) - this.#deps.now();
+    return Math.min(IDLE_MILLISECONDS, Math.max(100, due * 1000));
+  }
+
   #nextStatement(issued: number): number {
     const { statementSeconds } = this.#deps;
-    return issued + Math.max(1, statementSeconds - PUNCTUAL_SECONDS);
+    return issued + statementSeconds - Math.min(PUNCTUAL_SECONDS, Math.floor(statementSeconds / 2));
   }
 
   /** Proposals that nobody completed, and nonces that are too old to be sent again. */
@@ -183,32 +193,48 @@ export class Sequencer {
     return undefined;
   }
 
-  /** One proposal at a time: each head builds on the one before. */
+  /** One proposal of a role at a time: each version builds on the one before. */
   async #propose(): Promise<string | undefined> {
     const { store, now } = this.#deps;
-    if ((await store.events("open")).some(({ proposal }) => proposal.role === "batches")) return undefined;
-    const request = await store.waitingRequest();
-    if (request) return this.#proposeBatch(request);
-    if (this.#desk.need().trusted.expires.batches - now() > RENEWAL_SECONDS) return undefined;
-    const base = await this.#base();
-    await store.addEvent(proposeRenewal(base));
-    return "renewal of the head proposed";
+    const { trusted } = this.#desk.need();
+    const open = (await store.events("open")).map(({ proposal }) => proposal.role);
+    for (const kind of ["targets", "batch"] as const) {
+      const role = kind === "batch" ? "batches" : "targets";
+      if (open.includes(role)) continue;
+      const request = await store.waitingRequest(kind);
+      if (request) return this.#answer(request);
+      if (trusted.expires[role] - now() > RENEWAL_SECONDS) continue;
+      await store.addEvent(kind === "batch" ? proposeRenewal(await this.#base()) : await this.#targets(NO_CHANGE));
+      return `renewal of ${role} proposed`;
+    }
+    return undefined;
   }
 
-  async #proposeBatch(row: RequestRecord): Promise<string> {
-    const { store, now, issuer } = this.#deps;
+  async #answer(row: RequestRecord): Promise<string> {
+    const { store } = this.#deps;
     try {
       const body: unknown = JSON.parse(Buffer.from(row.body).toString("utf8"));
-      const request = validateRequest(body, { ...this.#desk.need().trusted, issuer }, now());
-      const planned = proposeBatch(request, await this.#base());
+      const planned =
+        row.kind === "targets" ? await this.#targets(parseTrustChange(body)) : await this.#planBatch(body);
       await store.addEvent(planned, row.id);
-      return `batches ${planned.proposal.version} proposed`;
+      return `${planned.proposal.role} ${planned.proposal.version} proposed`;
     } catch (error) {
       // Allowed when it came, and not any more; or simply too much. The operator reads why.
       if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
       await store.refuseRequest(row.id, `${error.code}: ${error.message}`.slice(0, 1024));
       return "request refused";
     }
+  }
+
+  async #planBatch(body: unknown): Promise<PlannedEvent> {
+    const { issuer, now } = this.#deps;
+    const request = validateRequest(body, { ...this.#desk.need().trusted, issuer }, now());
+    return proposeBatch(request, await this.#base());
+  }
+
+  async #targets(change: TrustChange): Promise<PlannedEvent> {
+    const { store, now } = this.#deps;
+    return proposeTargets(change, this.#desk.need().trusted, await store.lastVersion("targets"), now());
   }
 
   async #base(): Promise<ProposalBase> {

@@ -99,7 +99,14 @@ test("migrations are applied once, and an edited or unknown one is refused", asy
 test("a nonce is spent with its change, or not at all", async () => {
   const { store } = await emptyStore();
   const sender = senderOf(trustees[0]!);
-  const request = { id: sha256(sender.nonce), kid: sender.kid, body: new Uint8Array([1]), proof: "", received: NOW };
+  const request = {
+    id: sha256(sender.nonce),
+    kind: "batch" as const,
+    kid: sender.kid,
+    body: new Uint8Array([1]),
+    proof: "",
+    received: NOW,
+  };
   const failing = store.change(sender, async (change) => {
     await change.addRequest(request);
     throw new Error("on purpose");

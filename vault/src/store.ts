@@ -98,7 +98,9 @@ export async function openStore(target: DatabaseTarget) {
 
 function changes(tx: Queries) {
   return {
-    async addRequest(request: Pick<RequestRecord, "id" | "kid" | "body" | "proof" | "received">): Promise<void> {
+    async addRequest(
+      request: Pick<RequestRecord, "id" | "kind" | "kid" | "body" | "proof" | "received">,
+    ): Promise<void> {
       await tx.request.create({
         data: { ...rowOf(request), received: BigInt(request.received), state: "waiting" },
       });
@@ -174,10 +176,10 @@ function reads(db: Queries) {
       return (await db.request.findMany({ orderBy: { received: "desc" }, take: limit })).map(requestOf);
     },
 
-    /** The one that has waited longest. */
-    async waitingRequest(): Promise<RequestRecord | undefined> {
+    /** The one of its kind that has waited longest. */
+    async waitingRequest(kind: RequestRecord["kind"]): Promise<RequestRecord | undefined> {
       const row = await db.request.findFirst({
-        where: { state: "waiting" },
+        where: { state: "waiting", kind },
         orderBy: [{ received: "asc" }, { id: "asc" }],
       });
       return row ? requestOf(row) : undefined;
@@ -540,9 +542,10 @@ function eventOf(row: EventRow): EventRecord {
 }
 
 function requestOf(row: Prisma.RequestGetPayload<object>): RequestRecord {
-  const { id, kid, body, proof, received, state, refusal, eventId } = row;
+  const { id, kind, kid, body, proof, received, state, refusal, eventId } = row;
   return {
     id,
+    kind: kind as RequestRecord["kind"],
     kid,
     body,
     proof,

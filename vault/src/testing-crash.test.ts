@@ -74,7 +74,7 @@ async function request(vault: LivingVault, { deps }: Parts, count: number): Prom
   const body = utf8(JSON.stringify(batchRequest(count, vault.clock.now)));
   const nonce = new Uint8Array(randomBytes(16));
   await deps.store.change({ kid: A.publicKey.kid, nonce, nonceUntil: vault.clock.now + 600 }, (change) =>
-    change.addRequest({ id, kid: A.publicKey.kid, body, proof: "", received: vault.clock.now }),
+    change.addRequest({ id, kind: "batch", kid: A.publicKey.kid, body, proof: "", received: vault.clock.now }),
   );
   return id;
 }

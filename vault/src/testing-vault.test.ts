@@ -41,7 +41,7 @@ export interface LivingVault {
   readonly authority: Uint8Array;
   service: Service;
   readonly reports: string[];
-  start(): Promise<void>;
+  start(statementSeconds?: number): Promise<void>;
   send(signer: Signer | undefined, method: string, url: string, body?: unknown): Promise<Record<string, unknown>>;
 }
 
@@ -83,8 +83,8 @@ export async function foundedVault(): Promise<LivingVault> {
     authority: genesis.authority,
     service: undefined as unknown as Service,
     reports,
-    async start() {
-      vault.service = await startService(home, { ...options, statementSeconds: 3600 });
+    async start(statementSeconds = 3600) {
+      vault.service = await startService(home, { ...options, statementSeconds });
     },
     async send(signer, method, url, body) {
       const bytes = body === undefined ? new Uint8Array(0) : utf8(JSON.stringify(body));
@@ -120,7 +120,7 @@ export async function eventually<T>(look: () => Promise<T | undefined>, what: st
   throw new Error(`${what} did not happen within ${seconds} s`);
 }
 
-export function batchRequest(count: number, now: number): Record<string, unknown> {
+export function batchRequest(count: number, now: number, station: Signer = STATION): Record<string, unknown> {
   const subjects = Array.from({ length: count }, (_, i) => formatDidKey(namedSigner(`device ${i}`).publicKey.raw));
   return {
     profile: "edge-basic",
@@ -135,7 +135,7 @@ export function batchRequest(count: number, now: number): Record<string, unknown
     layout: "compact",
     tagClass: "ntag213",
     offline: "none",
-    station: formatHex(STATION.publicKey.kid),
+    station: formatHex(station.publicKey.kid),
     release: formatHex(RELEASE.publicKey.kid),
   };
 }

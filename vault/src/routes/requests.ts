@@ -1,14 +1,18 @@
 /** Operators: ask for a batch, and see what became of it. */
 import { formatHex, OperationError, parseHex, sha256 } from "@viafabric/schemas";
+import { CARD_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
 import { validateRequest } from "../issuance.ts";
 import type { RequestRecord } from "../records.ts";
-import { HEX_32, list, object, type Paths, responses, SECONDS, text } from "./fields.ts";
+import { nextKeys, parseTrustChange } from "../trust-change.ts";
+import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text } from "./fields.ts";
 
 /** 100,000 subjects of a did:key each. */
 const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
+/** 64 cards. */
+const TRUST_BYTES_MAX = 512 * 1024;
 const REQUESTS_MAX = 100;
 
 const REQUEST = object({ id: HEX_32, state: text(16), received: SECONDS, refusal: text(1024), event: HEX_32 }, [
@@ -36,7 +40,30 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       const { sender, proof } = authorOf(request);
       validateRequest(request.body, deps.requestTrust(), deps.now());
       const id = sha256(Buffer.from(proof));
-      const row = { id, kid: sender.kid, body: request.rawBody, proof, received: deps.now() };
+      const row = { id, kind: "batch", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
+      await store.change(sender, (change) => change.addRequest(row));
+      deps.wake();
+      return reply.code(202).send({ id: formatHex(id) });
+    },
+  );
+
+  app.post(
+    "/trust-requests",
+    {
+      config: { who: ["operator"] },
+      bodyLimit: TRUST_BYTES_MAX,
+      schema: {
+        summary: "Ask for stations and release officers to join or leave the key list",
+        description: "The vault draws up the next targets and puts them before the trustees.",
+        body: object({ add: list(base64(CARD_BYTES_MAX), 64), remove: list(HEX_32, 64) }),
+        response: responses(object({ id: HEX_32 }), 202),
+      },
+    },
+    async (request, reply) => {
+      const { sender, proof } = authorOf(request);
+      nextKeys(parseTrustChange(request.body), deps.trust(), deps.now());
+      const id = sha256(Buffer.from(proof));
+      const row = { id, kind: "targets", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
       await store.change(sender, (change) => change.addRequest(row));
       deps.wake();
       return reply.code(202).send({ id: formatHex(id) });

@@ -1,0 +1,2 @@
+-- AlterTable
+ALTER TABLE "request" ADD COLUMN     "kind" TEXT NOT NULL DEFAULT 'batch';

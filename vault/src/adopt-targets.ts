@@ -1,0 +1,43 @@
+/** Ready targets on their way into the log: the signer takes them over, the log gets their leaf, a round publishes them. */
+import { formatHex, OperationError } from "@viafabric/schemas";
+import { detachTargets, HEAD_PATH } from "@viafabric/tuf";
+import { trustEntry } from "./bundle-files.ts";
+import type { Desk } from "./desk.ts";
+import type { PublishedFile } from "./publisher.ts";
+import type { EventRecord } from "./records.ts";
+import { type RoleFile, targetFile } from "./trust-files.ts";
+
+/** What a targets event brings. */
+export interface Adoption {
+  readonly event: EventRecord;
+  readonly targets: RoleFile;
+  /** By target path. */
+  readonly targetFiles: ReadonlyMap<string, Uint8Array>;
+}
+
+export async function readAdoption(desk: Desk, event: EventRecord): Promise<Adoption> {
+  const { id, version } = event.proposal;
+  if (!event.metadata) throw new OperationError("ERR_DATABASE", `event ${formatHex(id)} is ready and has no file`);
+  const attachments = await desk.deps.store.attachments(id);
+  const targetFiles = detachTargets(new Map(attachments.map(({ name, bytes }) => [name, bytes])));
+  return { event, targets: { version, file: event.metadata }, targetFiles };
+}
+
+export async function logAdoption(desk: Desk, { event, targets, targetFiles }: Adoption): Promise<void> {
+  const { signer } = desk.deps;
+  if ((await signer.state()).accepted.targets < targets.version) {
+    const { files, trusted } = desk.need();
+    await signer.trust({
+      ...files,
+      targets: targets.file,
+      targetFiles: new Map([...targetFiles, [HEAD_PATH, trusted.headBytes]]),
+      headProof: [],
+    });
+  }
+  const entry = trustEntry("targets", targets.version, targets.file);
+  await desk.appendOnce(`event/${formatHex(event.proposal.id)}`, [entry]);
+}
+
+export function adoptedFiles({ targetFiles }: Adoption): readonly PublishedFile[] {
+  return [...targetFiles].map(([path, bytes]) => targetFile(path, bytes));
+}
