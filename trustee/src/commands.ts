@@ -12,6 +12,7 @@ import {
   equalBytes,
   formatHex,
   type KeyEntry,
+  type PublicKey,
   type Signer,
   sha256,
   VerificationError,
@@ -22,6 +23,7 @@ import {
   type EnrolmentCard,
   GENESIS_ROLES,
   keyId,
+  rejectionInput,
   signGenesis,
   signMetadata,
   signRejection,
@@ -33,7 +35,13 @@ import { createHome, type Home, openSigner, readFirstRoot, readOwnKey, writeFirs
 import { type Review, reviewProposal } from "./review.ts";
 import { type Decision, openSignedJournal, type SignedJournal, verifyDecision } from "./signed-journal.ts";
 import { createEventBody, reviewEventBody, type StatusWish, signEventBody } from "./status-event.ts";
-import { type OpenProposal, type OpenStatusEvent, type VaultClient, vaultClient } from "./vault-client.ts";
+import {
+  type OpenProposal,
+  type OpenStatusEvent,
+  type ProposalDetail,
+  type VaultClient,
+  vaultClient,
+} from "./vault-client.ts";
 
 /** What every command on a running authority needs. */
 export interface Session {
@@ -41,9 +49,14 @@ export interface Session {
   readonly vaultUrl: string;
   /** The published tree, from the vault or any mirror. */
   readonly fetch: FetchFile;
+  /** Where proposals lie and decisions go, when that is not the vault. */
+  readonly desk?: Desk;
   /** Unix seconds. */
   readonly now: () => number;
 }
+
+/** A vault, or a file on a stick. */
+export type Desk = Pick<VaultClient, "proposal" | "approve" | "reject">;
 
 /** Asked for once it is needed, after consent. */
 export type Secret = () => Promise<string>;
@@ -121,8 +134,8 @@ export async function review(
 ): Promise<{ readonly review: Review; readonly accepted: Accepted }> {
   const now = session.now();
   const accepted = await acceptPublished(session.home, session.fetch, now);
-  const vault = await openVault(session);
-  return { review: await reviewProposal(id, await vault.proposal(id), accepted, now), accepted };
+  const desk = await openDesk(session);
+  return { review: await reviewProposal(id, await desk.proposal(id), accepted, now), accepted };
 }
 
 /** @returns undefined when consent was refused. @throws VerificationError ERR_PROPOSAL_TWICE and all of review */
@@ -137,28 +150,41 @@ export async function sign(
   const decision: Decision = { kind: "sign", role, version, id, time: session.now() };
   return withJournal(session.home, async (journal) => {
     verifyDecision(journal.decisions, decision);
+    assertVoice(looked, await readOwnKey(session.home));
     if (!(await consent(looked))) return undefined;
     const signer = await openSigner(session.home, await passphrase());
-    assertVoice(looked, signer);
     await journal.record(decision);
-    const vault = await openVault(session);
-    await vault.approve(signer, id, await signMetadata(signer, signed));
+    const desk = await openDesk(session);
+    await desk.approve(signer, id, await signMetadata(signer, signed));
     return looked;
   });
 }
 
-/** A rejection needs no review: it is the answer to what could not be reviewed, too. */
-export async function reject(session: Session, id: Uint8Array, reason: string, passphrase: Secret): Promise<void> {
+/**
+ * A rejection needs no review: it is the answer to what could not be reviewed, too.
+ * @returns whether there was consent
+ */
+export async function reject(
+  session: Session,
+  id: Uint8Array,
+  reason: string,
+  passphrase: Secret,
+  consent: Consent<ProposalDetail>,
+): Promise<boolean> {
   const { authority } = await readFirstRoot(session.home);
-  const vault = await openVault(session);
-  const { role, version } = await vault.proposal(id);
+  rejectionInput(authority, id, reason);
+  const desk = await openDesk(session);
+  const detail = await desk.proposal(id);
+  const { role, version } = detail;
   const decision: Decision = { kind: "reject", role, version, id, time: session.now() };
-  await withJournal(session.home, async (journal) => {
+  return withJournal(session.home, async (journal) => {
     verifyDecision(journal.decisions, decision);
+    if (!(await consent(detail))) return false;
     const signer = await openSigner(session.home, await passphrase());
     const rejection = await signRejection(signer, authority, id, reason);
     await journal.record(decision);
-    await vault.reject(signer, id, rejection);
+    await desk.reject(signer, id, rejection);
+    return true;
   });
 }
 
@@ -217,12 +243,16 @@ async function withSignedEvent(
   });
 }
 
-async function openVault({ home, vaultUrl, now }: Session): Promise<VaultClient> {
+async function openDesk(session: Session): Promise<Desk> {
+  return session.desk ?? openVault(session);
+}
+
+export async function openVault({ home, vaultUrl, now }: Session): Promise<VaultClient> {
   return vaultClient(vaultUrl, (await readFirstRoot(home)).authority, now);
 }
 
 /** One command at a time decides in a home folder: two could each sign another proposal of one version. */
-async function withJournal<T>(home: Home, work: (journal: SignedJournal) => Promise<T>): Promise<T> {
+export async function withJournal<T>(home: Home, work: (journal: SignedJournal) => Promise<T>): Promise<T> {
   const unlock = await lockFolder(home.folder);
   try {
     const journal = await openSignedJournal(home.journal);
@@ -236,8 +266,8 @@ async function withJournal<T>(home: Home, work: (journal: SignedJournal) => Prom
   }
 }
 
-function assertVoice({ proposal }: Review, signer: Signer): void {
-  const own = keyId(signer.publicKey);
+function assertVoice({ proposal }: Review, key: PublicKey): void {
+  const own = keyId(key);
   if (!proposal.quorums.some((role) => role.keys.some((key) => keyId(key) === own)))
     throw new VerificationError("ERR_PROPOSAL_POLICY", `your key has no say in ${proposal.role} ${proposal.version}`);
 }

@@ -1,24 +1,24 @@
 /** `via trustee`: the command line of one trustee. */
+import { type Command, outputOf, program, runProgram } from "@viafabric/platform";
+import { decodeEventBody, formatHex } from "@viafabric/schemas";
+import { addCarryCommands } from "./carry-cli.ts";
 import {
-  type Command,
-  confirm,
-  EXIT,
-  type Output,
-  outputOf,
-  program,
-  readPassphrase,
-  runProgram,
-} from "@viafabric/platform";
-import {
-  decodeEventBody,
-  type FormatError,
-  formatHex,
-  OperationError,
-  parseDecimal,
-  parseHex,
-  parseWords,
-} from "@viafabric/schemas";
-import { folderFetch, httpFetch } from "@viafabric/transparency-log/client";
+  agreed,
+  assertOut,
+  declined,
+  homeCommand,
+  newPassphrase,
+  now,
+  type Options,
+  parseId,
+  parseLeaves,
+  proposalSession,
+  rehearsable,
+  secretOf,
+  sessionOf,
+  signing,
+  vaultCommand,
+} from "./command-line.ts";
 import {
   type Consent,
   enroll,
@@ -28,8 +28,6 @@ import {
   reject,
   review,
   reviewEnrolment,
-  type Secret,
-  type Session,
   sign,
   status,
 } from "./commands.ts";
@@ -45,20 +43,6 @@ import {
   statusJson,
 } from "./show.ts";
 import { parseIndices } from "./status-event.ts";
-import { publicUrl } from "./vault-client.ts";
-
-interface Options {
-  readonly home: string;
-  readonly vault: string;
-  readonly public?: string;
-  readonly passphraseFile?: string;
-  readonly yes?: boolean;
-}
-
-/** Answers of a mirror in a village with a satellite link. */
-const FETCH_SECONDS_MAX = 10;
-
-const now = (): number => Math.floor(Date.now() / 1000);
 
 const trustee = program("via trustee", "Approve batches and revocations: see exactly what you sign.").addHelpText(
   "after",
@@ -73,26 +57,7 @@ Examples
 A passphrase is typed, or read from --passphrase-file; never from an argument.`,
 );
 
-function homeCommand(name: string, description: string): Command {
-  return trustee
-    .command(name)
-    .description(description)
-    .option("--home <folder>", "this trustee's home folder", ".via/trustee");
-}
-
-function vaultCommand(name: string, description: string): Command {
-  return homeCommand(name, description)
-    .option("--vault <url>", "the vault to talk to", "http://127.0.0.1:8080")
-    .option("--public <url|folder>", "read published files from here instead: any mirror, a stick");
-}
-
-function signing(command: Command): Command {
-  return command
-    .option("--passphrase-file <file>", "read the passphrase from a file")
-    .option("--yes", "do not ask; for scripts");
-}
-
-homeCommand("init", "Make a key and an enrolment card.")
+homeCommand(trustee, "init", "Make a key and an enrolment card.")
   .requiredOption("--name <name>", "who you are, for other people to read")
   .option("--passphrase-file <file>", "read the passphrase from a file")
   .addHelpText("after", '\nExample\n  via trustee init --name "Amina Diallo" --home .via/trustees/1')
@@ -108,7 +73,9 @@ homeCommand("init", "Make a key and an enrolment card.")
     });
   });
 
-signing(homeCommand("enroll", "Found an authority: check its genesis folder and sign root, targets and batches."))
+signing(
+  homeCommand(trustee, "enroll", "Found an authority: check its genesis folder and sign root, targets and batches."),
+)
   .requiredOption("--genesis <folder>", "the folder that `via vault init` wrote")
   .addHelpText("after", "\nExample\n  via trustee enroll --genesis .via/vault/genesis --home .via/trustees/1")
   .action(async (options: Options & { readonly genesis: string }, command: Command) => {
@@ -117,12 +84,12 @@ signing(homeCommand("enroll", "Found an authority: check its genesis folder and 
     const looked = await reviewEnrolment(home, options.genesis, now());
     showGenesis(out, looked);
     if (!(await agreed(options, "Do the words agree with everybody else's, and shall this be signed?")))
-      return declined(out);
+      return declined(out, options);
     const file = await enroll(home, options.genesis, looked, secretOf(options), now());
     out.result({ ...(genesisJson(looked) as object), signatures: file }, () => out.line(`Signed: ${file}`));
   });
 
-vaultCommand("status", "What is proposed, what needs you, what expires.")
+vaultCommand(trustee, "status", "What is proposed, what needs you, what expires.")
   .addHelpText("after", "\nExample\n  via trustee status --vault http://127.0.0.1:8080 --home .via/trustees/1")
   .action(async (options: Options, command: Command) => {
     const out = outputOf(command);
@@ -130,41 +97,54 @@ vaultCommand("status", "What is proposed, what needs you, what expires.")
     out.result(statusJson(report), () => showStatus(out, report, now()));
   });
 
-vaultCommand("review <id>", "Compute a proposal again and show what it says.")
+vaultCommand(trustee, "review [id]", "Compute a proposal again and show what it says.")
+  .option("--from <file>", "a file written by `via trustee export`; no network is used")
   .addHelpText("after", "\nThe id is 64 hex digits or the 24 words in quotes.")
-  .action(async (id: string, options: Options, command: Command) => {
+  .action(async (id: string | undefined, options: Options, command: Command) => {
     const out = outputOf(command);
-    const looked = (await review(sessionOf(options), parseId(id))).review;
+    const { session, id: parsed } = await proposalSession(options, id);
+    const looked = (await review(session, parsed)).review;
     out.result(reviewJson(looked), () => showReview(out, looked));
   });
 
-signing(vaultCommand("sign <id>", "Review a proposal and approve it."))
-  .addHelpText("after", "\nExample\n  via trustee sign 5f3c… --vault http://127.0.0.1:8080 --home .via/trustees/1")
-  .action(async (id: string, options: Options, command: Command) => {
+offline(rehearsable(signing(vaultCommand(trustee, "sign [id]", "Review a proposal and approve it."))))
+  .addHelpText(
+    "after",
+    `
+Examples
+  via trustee sign 5f3c… --vault http://127.0.0.1:8080 --home .via/trustees/1
+  via trustee sign --from proposals.via --out decision.json --home .via/trustees/5`,
+  )
+  .action(async (id: string | undefined, options: Options, command: Command) => {
     const out = outputOf(command);
+    assertOut(options);
+    const { session, id: parsed } = await proposalSession(options, id);
+    let shown: object = {};
     const consent: Consent<Parameters<typeof showReview>[1]> = async (looked) => {
+      shown = reviewJson(looked) as object;
       showReview(out, looked);
       return agreed(options, "Sign this?");
     };
-    const signed = await sign(sessionOf(options), parseId(id), secretOf(options), consent);
-    if (!signed) return declined(out);
-    out.result({ signed: formatHex(signed.proposal.id), ...(reviewJson(signed) as object) }, () =>
-      out.line("Signed and sent."),
-    );
+    const signed = await sign(session, parsed, secretOf(options), consent);
+    if (!signed) return declined(out, options, shown);
+    out.result({ signed: formatHex(signed.proposal.id), ...shown }, () => out.line(`Signed ${destination(options)}.`));
   });
 
-signing(vaultCommand("reject <id>", "Refuse a proposal, for ever and with a reason."))
+offline(rehearsable(signing(vaultCommand(trustee, "reject [id]", "Refuse a proposal, for ever and with a reason."))))
   .requiredOption("--reason <text>", "why; the other trustees read it")
   .addHelpText(
     "after",
     '\nExample\n  via trustee reject 5f3c… --reason "twice the agreed number" --vault http://127.0.0.1:8080',
   )
-  .action(async (id: string, options: Options & { readonly reason: string }, command: Command) => {
+  .action(async (id: string | undefined, options: Options & { readonly reason: string }, command: Command) => {
     const out = outputOf(command);
-    const parsed = parseId(id);
-    if (!(await agreed(options, `Reject ${formatHex(parsed)}? This tool will never sign it.`))) return declined(out);
-    await reject(sessionOf(options), parsed, options.reason, secretOf(options));
-    out.result({ rejected: formatHex(parsed) }, () => out.line("Rejected and sent."));
+    assertOut(options);
+    const { session, id: parsed } = await proposalSession(options, id);
+    const hex = formatHex(parsed);
+    const consent = () => agreed(options, `Reject ${hex}? This tool will never sign it.`);
+    if (!(await reject(session, parsed, options.reason, secretOf(options), consent)))
+      return declined(out, options, { id: hex });
+    out.result({ rejected: hex }, () => out.line(`Rejected ${destination(options)}.`));
   });
 
 for (const action of ["suspend", "revoke", "reinstate"] as const) {
@@ -173,7 +153,7 @@ for (const action of ["suspend", "revoke", "reinstate"] as const) {
     revoke: "Stop tokens for good.",
     reinstate: "Give suspended or revoked tokens back.",
   };
-  const command = signing(vaultCommand(action, purpose[action]))
+  const command = rehearsable(signing(vaultCommand(trustee, action, purpose[action])))
     .requiredOption("--index <list>", "indices and ranges, such as 17,20-29")
     .requiredOption("--reason <text>", "why; it is logged for ever");
   if (action === "reinstate")
@@ -192,18 +172,20 @@ for (const action of ["suspend", "revoke", "reinstate"] as const) {
         reason: options.reason,
         undoes: parseLeaves(options.undoes),
       };
+      let shown: object = {};
       const event = await proposeEvent(sessionOf(options), wish, secretOf(options), async ({ id, body }) => {
+        shown = eventJson(id, decodeEventBody(body)) as object;
         showEvent(out, id, decodeEventBody(body));
         return agreed(options, "Sign this?");
       });
-      if (!event) return declined(out);
+      if (!event) return declined(out, options, shown);
       out.result(eventJson(event.id, decodeEventBody(event.body)), () =>
         out.line("Signed and sent. Others may have to sign it too."),
       );
     });
 }
 
-signing(vaultCommand("sign-event <id>", "Sign a status event that another trustee proposed."))
+rehearsable(signing(vaultCommand(trustee, "sign-event <id>", "Sign a status event that another trustee proposed.")))
   .addHelpText(
     "after",
     "\nExample\n  via trustee sign-event 9a01… --vault http://127.0.0.1:8080 --home .via/trustees/2",
@@ -215,53 +197,20 @@ signing(vaultCommand("sign-event <id>", "Sign a status event that another truste
       showEvent(out, parsed, body);
       return agreed(options, "Sign this?");
     });
-    if (!signed) return declined(out);
+    if (!signed) return declined(out, options, { id: formatHex(parsed) });
     out.result(eventJson(parsed, signed), () => out.line("Signed and sent."));
   });
 
-function secretOf({ passphraseFile }: Options): Secret {
-  return () => readPassphrase(passphraseFile);
+addCarryCommands(trustee);
+
+function offline(command: Command): Command {
+  return command
+    .option("--from <file>", "a file written by `via trustee export`; no network is used")
+    .option("--out <file>", "with --from: where the decision is written, for `via trustee submit`");
 }
 
-function sessionOf(options: Options): Session {
-  const source = options.public ?? publicUrl(options.vault);
-  const isUrl = /^https?:/.test(source);
-  const fetch = isUrl ? httpFetch(source, { secondsMax: FETCH_SECONDS_MAX }) : folderFetch(source);
-  return { home: homeAt(options.home), vaultUrl: options.vault, fetch, now };
-}
-
-/** Whole ids only: a prefix can be made to match. */
-function parseId(text: string): Uint8Array {
-  try {
-    return text.includes(" ") ? parseWords(text) : parseHex(text, 32);
-  } catch (cause) {
-    throw new OperationError("ERR_USAGE", (cause as FormatError).message, { cause });
-  }
-}
-
-function parseLeaves(text: string | undefined): readonly number[] {
-  if (text === undefined) return [];
-  try {
-    return [...new Set(text.split(",").map((leaf) => parseDecimal(leaf.trim())))].sort((a, b) => a - b);
-  } catch (cause) {
-    throw new OperationError("ERR_USAGE", (cause as FormatError).message, { cause });
-  }
-}
-
-async function newPassphrase(file: string | undefined): Promise<string> {
-  const passphrase = await readPassphrase(file, "New passphrase: ");
-  if (file === undefined && passphrase !== (await readPassphrase(undefined, "Once more: ")))
-    throw new OperationError("ERR_PASSPHRASE", "the two passphrases differ");
-  return passphrase;
-}
-
-async function agreed({ yes }: Options, question: string): Promise<boolean> {
-  return yes === true || confirm(question);
-}
-
-function declined(out: Output): void {
-  out.result({ signed: false }, () => out.line("Nothing was signed."));
-  process.exitCode = EXIT.refused;
+function destination({ out }: Options): string {
+  return out === undefined ? "and sent" : `into ${out}; bring it to any trustee with a network`;
 }
 
 process.exit(await runProgram(trustee, process.argv));

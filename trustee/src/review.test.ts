@@ -211,10 +211,10 @@ test("one proposal for each version is signed, and none that was rejected", () =
     await refuses(world, 0, b, "ERR_PROPOSAL_TWICE", "a second proposal of version 2");
     assert.ok(await sign(world.session(0), a, SECRET, yes), "the same again changes nothing");
     assert.equal(first.event.approvals.length, 1);
-    await assert.rejects(reject(world.session(0), a, "changed my mind", SECRET), (error) =>
+    await assert.rejects(reject(world.session(0), a, "changed my mind", SECRET, yes), (error) =>
       coded(error, "ERR_PROPOSAL_TWICE"),
     );
-    await reject(world.session(1), b, "twice as many as agreed", SECRET);
+    await reject(world.session(1), b, "twice as many as agreed", SECRET, yes);
     assert.equal(second.event.rejections.length, 1);
     await refuses(world, 1, b, "ERR_PROPOSAL_TWICE", "what was rejected here");
     assert.ok(await sign(world.session(1), a, SECRET, yes));
