@@ -151,6 +151,6 @@ async function reconnect(reader: Reader): Promise<void> {
 }
 
 function report(message: ReaderReport): void {
-  // The parent is gone when there is no channel; `disconnect` ends this process.
-  if (process.connected) process.send!(message);
+  // The parent is gone when there is no channel, or it breaks now; `disconnect` ends this process.
+  if (process.connected) process.send!(message, undefined, undefined, () => {});
 }
