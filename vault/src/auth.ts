@@ -15,6 +15,7 @@ import {
   type Purpose,
   parseRequestHeaders,
   REQUEST_WINDOW_SECONDS,
+  type RequestProof,
   VerificationError,
   verifyRequest,
 } from "@viafabric/schemas";
@@ -78,6 +79,9 @@ export function requireSignedRequests(
   app.decorateRequest("author", undefined);
   app.addHook("onRequest", async (request) => {
     request.rawBody = new Uint8Array(0);
+    const { who } = request.routeOptions.config;
+    // Whoever is not named is turned away before the body is read.
+    if (who) findSigner(request, who, deps.trust(), deps.now());
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
@@ -106,18 +110,7 @@ export function authorOf(request: FastifyRequest): Author {
 
 /** @throws VerificationError ERR_UNAUTHORIZED, ERR_REQUEST_STALE; FormatError ERR_REQUEST */
 function authenticate(request: FastifyRequest, who: readonly Who[], trust: RequestTrust, now: number): Author {
-  const header = (name: string): string | undefined => {
-    const value = request.headers[name];
-    return typeof value === "string" ? value : undefined;
-  };
-  const proof = parseRequestHeaders(header);
-  const [found] = who.flatMap((each) => {
-    const key = keyFor(each, proof.kid, trust, now);
-    return key ? [{ who: each, key }] : [];
-  });
-  if (!found) {
-    throw new VerificationError("ERR_UNAUTHORIZED", `key ${formatHex(proof.kid)} is no ${who.join(" or ")} here now`);
-  }
+  const { proof, ...found } = findSigner(request, who, trust, now);
   const signed = { method: request.method, path: request.originalUrl, body: request.rawBody };
   try {
     verifyRequest(found.key, trust.authority, proof, signed, now);
@@ -128,8 +121,28 @@ function authenticate(request: FastifyRequest, who: readonly Who[], trust: Reque
   return {
     ...found,
     sender: { kid: proof.kid, nonce: proof.nonce, nonceUntil: proof.time + REQUEST_WINDOW_SECONDS },
-    proof: HEADERS.map((name) => `${name}: ${header(name)}\n`).join(""),
+    proof: HEADERS.map((name) => `${name}: ${headerOf(request, name)}\n`).join(""),
   };
+}
+
+/** Who says to have signed the request, if anybody by that name may send it. */
+function findSigner(
+  request: FastifyRequest,
+  who: readonly Who[],
+  trust: RequestTrust,
+  now: number,
+): { readonly who: Who; readonly key: PublicKey; readonly proof: RequestProof } {
+  const proof = parseRequestHeaders((name) => headerOf(request, name));
+  for (const each of who) {
+    const key = keyFor(each, proof.kid, trust, now);
+    if (key) return { who: each, key, proof };
+  }
+  throw new VerificationError("ERR_UNAUTHORIZED", `key ${formatHex(proof.kid)} is no ${who.join(" or ")} here now`);
+}
+
+function headerOf(request: FastifyRequest, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === "string" ? value : undefined;
 }
 
 function keyFor(who: Who, kid: Uint8Array, trust: RequestTrust, now: number): PublicKey | undefined {

@@ -43,6 +43,15 @@ test("the embedded server syncs every commit, opens no port, is joined, and leav
   await query(database.target, "CREATE TABLE kept (n int)");
   const [{ pid } = { pid: 0 }] = await query(database.target, SERVER_PID);
 
+  const host = "host" in database.target ? database.target.host : "";
+  const elsewhere = await openDatabase({
+    folder: "/nowhere",
+    url: `postgresql://vault@localhost/postgres?host=${encodeURIComponent(host)}`,
+  });
+  assert.deepEqual(await query(elsewhere.target, "SELECT count(*)::int AS n FROM kept"), [{ n: 0 }]);
+  await elsewhere.stop();
+  assert.equal(isAlive(Number(pid)), true, "a server elsewhere is left alone");
+
   const joined = await openDatabase({ folder: path.join(home, "db") });
   assert.deepEqual(joined.target, database.target);
   assert.equal((await query(joined.target, SERVER_PID))[0]?.pid, pid, "the second opening joins the first server");
