@@ -4,26 +4,25 @@
  *     const hsm = await openHsm({ module, tokenLabel, pinFile });
  *     const signer = await hsm.signer(id, expectedPublicKey);
  *
- * One anchor session keeps the process logged in; each signer has its own, and rebuilds it when the module loses it.
+ * One anchor session keeps the process logged in; each signer has its own. What is lost is made again: a session, the
+ * login, the whole module (recovery.ts).
  */
 import type { Algorithm, PublicKey, Signer } from "@viafabric/schemas";
-import { hsmError, isSessionLost } from "./ckr.ts";
-import { checkKey, findKey, generateKeyPair, type Session, signWith, type TokenKey } from "./keys.ts";
-import { attempt, CK, findToken, login, openModule, type TokenName } from "./pkcs11.ts";
+import { Device, type DeviceOptions } from "./device.ts";
+import { abandon, closeSession, type KeySession, openKeySession, openSession, stillOpen } from "./key-session.ts";
+import { generateKeyPair, signWith } from "./keys.ts";
+import { CK } from "./pkcs11.ts";
 import { openPool, type SigningPool } from "./pool.ts";
+import { Persistence, type Recovery } from "./recovery.ts";
 
 export { KEY_ID_BYTES_MAX, KEY_LABEL_LENGTH_MAX } from "./keys.ts";
 export type { TokenName } from "./pkcs11.ts";
 export { POOL_WORKERS_MAX, type SigningPool } from "./pool.ts";
+export type { Recovery } from "./recovery.ts";
 export { generateKeys, initSoftHsmToken, type KeyRequest } from "./setup.ts";
 export { findSoftHsm, type SoftHsmRequest, type SoftHsmToken } from "./softhsm.ts";
 
-export interface HsmOptions extends TokenName {
-  /** Path of the PKCS#11 module. */
-  readonly module: string;
-  /** Readable by its owner only. */
-  readonly pinFile: string;
-}
+export type HsmOptions = DeviceOptions;
 
 /** A token as configurations name it. */
 export interface TokenReference extends HsmOptions {
@@ -47,122 +46,67 @@ export interface Hsm {
 /**
  * Opens a token in this process. For SoftHSM the environment must name its configuration in SOFTHSM2_CONF; a program's
  * main file sees to that.
+ * @param observe told of every fault that was got over
  * @throws OperationError ERR_HSM_MODULE, ERR_HSM_TOKEN, ERR_HSM_PIN, ERR_HSM_DEVICE
  */
-export async function openHsm(options: HsmOptions): Promise<Hsm> {
-  const module = await openModule(options.module);
-  const { library } = module;
-  const sessions = new Set<Session>();
+export async function openHsm(options: HsmOptions, observe: (recovery: Recovery) => void = () => {}): Promise<Hsm> {
+  const device = await Device.open(options);
+  const persistence = new Persistence(device, observe);
+  const { library } = device.module;
   const pools = new Set<SigningPool>();
-  const pool: SessionPool = {
-    open(flags = 0) {
-      const handle = attempt("open a session", () => library.C_OpenSession(token.slot, CK.CKF_SERIAL_SESSION | flags));
-      const session = { library, handle };
-      sessions.add(session);
-      return session;
-    },
-    close(session) {
-      if (sessions.delete(session)) closeSession(session);
-    },
-  };
-  const release = () => {
-    for (const session of sessions) pool.close(session);
-    module.release();
-  };
-  let token: ReturnType<typeof findToken>;
-  try {
-    token = findToken(module, options);
-    // When a process's last session closes, its login is gone: this one stays open.
-    pool.open();
-    await login(module, token.slot, options.pinFile);
-  } catch (error) {
-    release();
-    throw error;
-  }
   return {
-    tokenLabel: token.label,
-    tokenSerial: token.serial,
-    async generateKey(id, label, algorithm) {
-      const session = pool.open(CK.CKF_RW_SESSION);
-      try {
-        return generateKeyPair(session, id, label, algorithm);
-      } finally {
-        pool.close(session);
-      }
+    tokenLabel: device.label,
+    tokenSerial: device.serial,
+    generateKey(id, label, algorithm) {
+      return device.use((era) => {
+        const session = openSession(library, era, CK.CKF_RW_SESSION);
+        try {
+          return generateKeyPair(session, id, label, algorithm);
+        } finally {
+          closeSession(session);
+        }
+      });
     },
-    async signer(id, expected) {
-      return tokenSigner(pool, id, expected);
+    signer(id, expected) {
+      return tokenSigner(device, persistence, id, expected);
     },
     async pool(id, expected, workers) {
       // Asked here first, so that a wrong key is found out before any thread starts.
-      pool.close(openKey(pool, id, expected).session);
-      const threads = openPool({ path: module.path, slot: token.slot }, id, expected, workers);
-      pools.add(threads);
-      return threads;
+      await device.use((era) => closeSession(openKeySession(library, era, id, expected).session));
+      const pool = openPool({ device, persistence, id, publicKey: expected, workers });
+      pools.add(pool);
+      return pool;
     },
     async close() {
-      // To finalise a module under a running call ends in a crash.
-      for (const threads of pools) await threads.close();
-      release();
+      for (const pool of pools) await pool.close();
+      await device.close();
     },
   };
 }
 
-interface SessionPool {
-  open(flags?: number): Session;
-  close(session: Session): void;
-}
-
-function openKey(pool: SessionPool, id: Uint8Array, expected: PublicKey | undefined): OpenKey {
-  const session = pool.open();
-  try {
-    const key = attempt("find a key", () => findKey(session, id));
-    if (expected) checkKey(key, id, expected);
-    return { session, key };
-  } catch (error) {
-    pool.close(session);
-    throw error;
-  }
-}
-
-interface OpenKey {
-  readonly session: Session;
-  readonly key: TokenKey;
-}
-
-function tokenSigner(pool: SessionPool, id: Uint8Array, expected: PublicKey | undefined): Signer {
-  let state: OpenKey | undefined = openKey(pool, id, expected);
-  const { publicKey } = state.key;
-  const signOnce = (message: Uint8Array): Uint8Array => {
-    state ??= openKey(pool, id, publicKey);
-    const { session, key } = state;
-    try {
-      return signWith(session, key, message);
-    } catch (error) {
-      // After a failed call the state of the operation is unknown: this session signs nothing more.
-      state = undefined;
-      pool.close(session);
-      throw error;
-    }
-  };
+async function tokenSigner(
+  device: Device,
+  persistence: Persistence,
+  id: Uint8Array,
+  expected: PublicKey | undefined,
+): Promise<Signer> {
+  const { library } = device.module;
+  let open: KeySession | undefined = await device.use((era) => openKeySession(library, era, id, expected));
+  const { publicKey } = open.key;
   return {
     publicKey,
-    async sign(message) {
-      try {
-        return signOnce(message);
-      } catch (error) {
-        if (!isSessionLost(error)) throw hsmError("sign", error);
-      }
-      return attempt("sign", () => signOnce(message));
+    sign(message) {
+      return persistence.run((era) => {
+        open = stillOpen(open, era);
+        open ??= openKeySession(library, era, id, publicKey);
+        try {
+          return signWith(open.session, open.key, message);
+        } catch (error) {
+          abandon(open.session);
+          open = undefined;
+          throw error;
+        }
+      });
     },
   };
-}
-
-function closeSession({ library, handle }: Session): void {
-  try {
-    library.C_CloseSession(handle);
-  } catch (error) {
-    // A session that the module has lost already is closed.
-    if (!isSessionLost(error)) throw hsmError("close a session", error);
-  }
 }

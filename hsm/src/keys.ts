@@ -19,7 +19,7 @@ import {
   utf8,
 } from "@viafabric/schemas";
 import type { PKCS11 } from "pkcs11js";
-import { hsmError } from "./ckr.ts";
+import { HsmError, hsmError } from "./ckr.ts";
 import { type Attribute, attempt, CK, type Handle } from "./pkcs11.ts";
 
 /** A session of a loaded module. */
@@ -136,8 +136,11 @@ export function findKey(session: Session, id: Uint8Array): TokenKey {
   }
   const publicKey = parsePoint(attribute(session, publicHandle, CK.CKA_EC_POINT));
   const key = { publicKey, privateHandle };
-  if (!isValidSignature(publicKey, CANARY, signWith(session, key, CANARY)))
-    throw new OperationError("ERR_HSM_KEY", `the private and the public key with id ${formatHex(id)} are no pair`);
+  if (!isValidSignature(publicKey, CANARY, signWith(session, key, CANARY))) {
+    const message = `the private and the public key with id ${formatHex(id)} are no pair`;
+    // Or the device made one wrong signature: where this key has signed before, it is worth another try.
+    throw new HsmError("ERR_HSM_KEY", message, { fault: "session" });
+  }
   return key;
 }
 

@@ -3,80 +3,88 @@
  *
  * A binding call blocks its thread, and some devices spend their time in calls that have no asynchronous form, so
  * sessions on one thread would wait for each other; threads do not. Messages travel in packs, because a message to a
- * thread costs as much as a fast signature.
+ * thread costs as much as a fast signature. Faults cost a pack the rest of its messages, which are signed again.
  */
+import { strict as assert } from "node:assert";
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { concat, type OperationCode, OperationError, type PublicKey, SIGNATURE_BYTES } from "@viafabric/schemas";
-import { ckrError } from "./ckr.ts";
-import type { Handle } from "./pkcs11.ts";
+import { type PublicKey, SIGNATURE_BYTES } from "@viafabric/schemas";
+import { HsmError } from "./ckr.ts";
+import type { Device } from "./device.ts";
+import { abandon, openKeySession } from "./key-session.ts";
+import { type PoolAnswer, type PoolTask, packSize, packTask } from "./pack.ts";
+import type { Persistence } from "./recovery.ts";
 
 export interface SigningPool {
   readonly publicKey: PublicKey;
-  /** A verified signature of 64 bytes for each message, in order. One call at a time. */
+  /**
+   * A verified signature of 64 bytes for each message, in order. One call at a time.
+   * @throws OperationError, and no signature, when a fault is final or does not end
+   */
   signAll(messages: readonly Uint8Array[]): Promise<readonly Uint8Array[]>;
   close(): Promise<void>;
 }
 
 export interface PoolWorkerData {
   readonly path: string;
-  readonly slot: Uint8Array;
   readonly id: Uint8Array;
   readonly spki: Uint8Array;
 }
 
-export interface PoolTask {
-  readonly packed: Uint8Array;
-  /** Where each message ends in `packed`. */
-  readonly ends: Uint32Array;
-}
-
-export type PoolAnswer =
-  | { readonly ok: true; readonly signatures: Uint8Array }
-  | {
-      readonly ok: false;
-      readonly code: OperationCode | undefined;
-      readonly ckr: number | undefined;
-      readonly reason: string;
-    };
-
 /** Every session counts against the token's limit, and every thread holds about 8 MiB. */
 export const POOL_WORKERS_MAX = 64;
-/** Long enough to hide the cost of a pack, short enough that the last packs end at about the same time. */
-const PACK_MESSAGES = 32;
+/** An idle token is asked for a signature this often, so that its failure is known before a batch waits for it. */
+const CANARY_MILLISECONDS = 60_000;
 
-export function openPool(
-  token: { readonly path: string; readonly slot: Handle },
-  id: Uint8Array,
-  publicKey: PublicKey,
-  workerCount: number,
-): SigningPool {
-  const workerData: PoolWorkerData = {
-    path: token.path,
-    slot: new Uint8Array(token.slot),
-    id,
-    spki: publicKey.spki,
-  };
-  const file = new URL("./sign-worker.js", import.meta.url);
-  const count = Math.max(1, Math.min(workerCount, POOL_WORKERS_MAX));
-  const threads = Array.from({ length: count }, () => new PoolThread(new Worker(file, { workerData })));
+export interface PoolOptions {
+  readonly device: Device;
+  readonly persistence: Persistence;
+  readonly id: Uint8Array;
+  readonly publicKey: PublicKey;
+  readonly workers: number;
+}
+
+export function openPool({ device, persistence, id, publicKey, workers }: PoolOptions): SigningPool {
+  const workerData: PoolWorkerData = { path: device.module.path, id, spki: publicKey.spki };
+  const count = Math.max(1, Math.min(workers, POOL_WORKERS_MAX));
+  const threads = Array.from({ length: count }, () => new PoolThread(workerData));
+  let lastUsed = performance.now();
+  const canary = setInterval(() => {
+    if (performance.now() - lastUsed < CANARY_MILLISECONDS) return;
+    // To open a session with its key signs a canary. When it fails, the breaker knows, and so will the next caller.
+    const check = persistence.run((era) => {
+      abandon(openKeySession(device.module.library, era, id, publicKey).session);
+    });
+    check.catch(() => {});
+  }, CANARY_MILLISECONDS);
+  canary.unref();
   return {
     publicKey,
     async signAll(messages) {
-      const signatures: Uint8Array[] = new Array(messages.length);
+      const signatures: (Uint8Array | undefined)[] = new Array(messages.length).fill(undefined);
       let next = 0;
       let failed = false;
+      const signPack = async (thread: PoolThread, first: number, end: number): Promise<void> => {
+        let done = first;
+        await persistence.run(async (era, progress) => {
+          const answer = await thread.ask(packTask(era, messages.slice(done, end)));
+          for (const signature of answer.signatures) {
+            assert(signatures[done] === undefined && done < end && signature.length === SIGNATURE_BYTES);
+            signatures[done++] = signature;
+          }
+          if (answer.signatures.length > 0) progress();
+          const { failure } = answer;
+          if (failure) throw new HsmError(failure.code, failure.message, failure);
+        });
+        assert.equal(done, end);
+      };
       const drain = async (thread: PoolThread): Promise<void> => {
-        // When one thread fails, the others stop at the end of their pack: nothing of this call will be released.
+        // When one thread gives up, the others stop at the end of their pack: nothing of this call will be released.
         while (next < messages.length && !failed) {
           const first = next;
-          next += PACK_MESSAGES;
+          next += packSize(messages.length - first, count);
           try {
-            const part = messages.slice(first, first + PACK_MESSAGES);
-            const signed = await thread.ask(pack(part));
-            part.forEach((_, i) => {
-              signatures[first + i] = signed.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
-            });
+            await signPack(thread, first, next);
           } catch (error) {
             failed = true;
             throw error;
@@ -84,67 +92,64 @@ export function openPool(
         }
       };
       const outcomes = await Promise.allSettled(threads.map(drain));
+      lastUsed = performance.now();
       for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
-      return signatures;
+      return signatures.map((signature) => signature!);
     },
     async close() {
+      clearInterval(canary);
       await Promise.all(threads.map((thread) => thread.close()));
     },
   };
 }
 
-function pack(messages: readonly Uint8Array[]): PoolTask {
-  const ends = new Uint32Array(messages.length);
-  let end = 0;
-  messages.forEach((message, i) => {
-    end += message.length;
-    ends[i] = end;
-  });
-  return { packed: concat(...messages), ends };
-}
-
+/** A worker that is asked one thing at a time, and replaced when it dies. */
 class PoolThread {
-  readonly #worker: Worker;
-  #waiting: { resolve: (signatures: Uint8Array) => void; reject: (error: unknown) => void } | undefined;
-  #dead: unknown;
+  readonly #workerData: PoolWorkerData;
+  #worker: Worker | undefined;
+  #waiting: { resolve: (answer: PoolAnswer) => void; reject: (error: unknown) => void } | undefined;
+  #closed = false;
 
-  constructor(worker: Worker) {
-    this.#worker = worker;
-    worker.unref();
-    worker.on("message", (answer: PoolAnswer) => this.#settle(answer));
-    worker.on("error", (cause) => this.#die(cause));
-    worker.on("exit", () => this.#die(undefined));
+  constructor(workerData: PoolWorkerData) {
+    this.#workerData = workerData;
+    this.#worker = this.#start();
   }
 
-  ask(task: PoolTask): Promise<Uint8Array> {
-    if (this.#dead) return Promise.reject(this.#dead);
+  ask(task: PoolTask): Promise<PoolAnswer> {
+    if (this.#closed) return Promise.reject(new HsmError("ERR_HSM_DEVICE", "the pool was closed", { fault: "final" }));
+    const worker = this.#worker ?? this.#start();
+    this.#worker = worker;
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
-      this.#worker.ref();
-      this.#worker.postMessage(task, [task.packed.buffer as ArrayBuffer]);
+      worker.ref();
+      worker.postMessage(task, [task.packed.buffer as ArrayBuffer]);
     });
   }
 
   async close(): Promise<void> {
-    if (this.#dead) return;
+    this.#closed = true;
+    if (!this.#worker) return;
     const exited = once(this.#worker, "exit");
     this.#worker.ref();
     this.#worker.postMessage("close");
     await exited;
   }
 
-  #settle(answer: PoolAnswer): void {
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    this.#worker.unref();
-    if (answer.ok) waiting?.resolve(answer.signatures);
-    else if (answer.code) waiting?.reject(new OperationError(answer.code, answer.reason));
-    else waiting?.reject(ckrError("sign", answer.ckr, answer.reason));
-  }
-
-  #die(cause: unknown): void {
-    this.#dead ??= new OperationError("ERR_HSM_DEVICE", "a signing thread has ended", { cause });
-    this.#waiting?.reject(this.#dead);
-    this.#waiting = undefined;
+  #start(): Worker {
+    const worker = new Worker(new URL("./sign-worker.js", import.meta.url), { workerData: this.#workerData });
+    worker.unref();
+    worker.on("message", (answer: PoolAnswer) => {
+      worker.unref();
+      this.#waiting?.resolve(answer);
+      this.#waiting = undefined;
+    });
+    const died = (cause: unknown) => {
+      if (this.#worker === worker) this.#worker = undefined;
+      this.#waiting?.reject(new HsmError("ERR_HSM_DEVICE", "a signing thread has ended", { cause, fault: "session" }));
+      this.#waiting = undefined;
+    };
+    worker.on("error", died);
+    worker.on("exit", () => died(undefined));
+    return worker;
   }
 }

@@ -2,72 +2,52 @@
  * One thread of a signing pool (pool.ts): its own session, signing packed messages one after the other.
  *
  * Each signature is verified before it leaves the thread: against faults, a wrong key and a wrong buffer. The main
- * thread has initialised the module and logged in; this one only opens a session.
+ * thread starts the module and logs in; this one only opens sessions. After a fault it hands over what it has made so
+ * far and forgets its session; what to do about it is decided in the main thread (recovery.ts).
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { isValidSignature, OperationError, parsePublicKey, SIGNATURE_BYTES } from "@viafabric/schemas";
-import { ckrOf } from "./ckr.ts";
-import { checkKey, findKey, type Session, signWith, type TokenKey } from "./keys.ts";
-import { CK, loadLibrary } from "./pkcs11.ts";
-import type { PoolAnswer, PoolTask, PoolWorkerData } from "./pool.ts";
+import { isValidSignature, OperationError, type PublicKey, parsePublicKey } from "@viafabric/schemas";
+import { faultOf, HsmError, hsmError } from "./ckr.ts";
+import { abandon, closeSession, type KeySession, openKeySession, stillOpen } from "./key-session.ts";
+import { type PoolAnswer, type PoolTask, signPack } from "./pack.ts";
+import { loadLibrary } from "./pkcs11.ts";
+import type { PoolWorkerData } from "./pool.ts";
 
-const { path, slot, id, spki } = workerData as PoolWorkerData;
-const expected = parsePublicKey(spki);
+const { path, id, spki } = workerData as PoolWorkerData;
+const expected: PublicKey = parsePublicKey(spki);
 const library = await loadLibrary(path);
-let open: { readonly session: Session; readonly key: TokenKey } | undefined;
+let open: KeySession | undefined;
 
-function openSession(): { readonly session: Session; readonly key: TokenKey } {
-  const session = { library, handle: library.C_OpenSession(Buffer.from(slot), CK.CKF_SERIAL_SESSION) };
-  try {
-    const key = findKey(session, id);
-    checkKey(key, id, expected);
-    return { session, key };
-  } catch (error) {
-    library.C_CloseSession(session.handle);
-    throw error;
-  }
+function sessionFor(task: PoolTask): KeySession {
+  const era = { ...task.era, slot: Buffer.from(task.era.slot) };
+  open = stillOpen(open, era);
+  open ??= openKeySession(library, era, id, expected);
+  return open;
 }
 
-function signTask({ packed, ends }: PoolTask): Uint8Array {
-  open ??= openSession();
-  const { session, key } = open;
-  const signatures = new Uint8Array(ends.length * SIGNATURE_BYTES);
-  let start = 0;
-  ends.forEach((end, i) => {
-    const message = packed.subarray(start, end);
-    const signature = signWith(session, key, message);
-    if (!isValidSignature(expected, message, signature))
-      throw new OperationError("ERR_HSM_DEVICE", "the token made a signature that does not verify");
-    signatures.set(signature, i * SIGNATURE_BYTES);
-    start = end;
-  });
-  return signatures;
+function verify(message: Uint8Array, signature: Uint8Array): void {
+  if (isValidSignature(expected, message, signature)) return;
+  throw new HsmError("ERR_HSM_DEVICE", "the token made a signature that does not verify", { fault: "session" });
 }
 
 function answer(task: PoolTask): PoolAnswer {
+  const made: Uint8Array[] = [];
   try {
-    return { ok: true, signatures: signTask(task) };
+    signPack(sessionFor(task), task, (message, signature) => {
+      verify(message, signature);
+      made.push(signature);
+    });
+    return { signatures: made };
   } catch (error) {
-    // After a failed call the state of the session is unknown: it signs nothing more.
-    const lost = open?.session.handle;
+    if (open) abandon(open.session);
     open = undefined;
-    try {
-      if (lost) library.C_CloseSession(lost);
-    } catch {
-      // The module has lost it already.
-    }
-    const code = error instanceof OperationError ? error.code : undefined;
-    const reason = error instanceof Error ? error.message : String(error);
-    return { ok: false, code, ckr: ckrOf(error), reason };
+    const { code, message } = error instanceof OperationError ? error : hsmError("sign", error);
+    return { signatures: made, failure: { fault: faultOf(error), code, message } };
   }
 }
 
 parentPort!.on("message", (task: PoolTask | "close") => {
-  if (task === "close") {
-    if (open) library.C_CloseSession(open.session.handle);
-    parentPort!.close();
-    return;
-  }
-  const result = answer(task);
-  parentPort!.postMessage(result, result.ok ? [result.signatures.buffer as ArrayBuffer] : []);
+  if (task !== "close") return parentPort!.postMessage(answer(task));
+  if (open) closeSession(open.session);
+  parentPort!.close();
 });

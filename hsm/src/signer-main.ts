@@ -2,8 +2,9 @@
  * The bounded signer as a process: `node signer-main.js CONFIG [--attached]`.
  *
  * It says one line of JSON on standard output once it is ready, `{"ready":"<socket>"}`, or why it will not start,
- * `{"error":"<code>","message":"…"}`; refusals go to standard error, a line each. SIGTERM lets it finish what it is
- * doing. Attached, it also ends when standard input does, so that it never outlives the process that started it.
+ * `{"error":"<code>","message":"…"}`. Refusals, and faults of the token that it got over, go to standard error, a line
+ * each. SIGTERM lets it finish what it is doing. Attached, it also ends when standard input does, so that it never
+ * outlives the process that started it.
  */
 import path from "node:path";
 import { EXIT, lockFolder } from "@viafabric/platform";
@@ -21,9 +22,11 @@ async function main(configFile: string | undefined, attached: boolean): Promise<
   try {
     // SoftHSM reads it when it is initialised, so it is set before.
     if (config.hsm.confFile !== undefined) process.env.SOFTHSM2_CONF = config.hsm.confFile;
-    const hsm = await openHsm(config.hsm);
+    const clock = () => Math.floor(Date.now() / 1000);
+    const hsm = await openHsm(config.hsm, (recovered) => {
+      process.stderr.write(`${JSON.stringify({ time: clock(), recovered })}\n`);
+    });
     try {
-      const clock = () => Math.floor(Date.now() / 1000);
       const signer = await openBoundedSigner(config, { hsm, stateFile: stateFileBeside(configFile), clock });
       const server = await serveSigner(signer, config.socket, (method, { code, message }) => {
         process.stderr.write(`${JSON.stringify({ time: clock(), refused: method, code, message })}\n`);

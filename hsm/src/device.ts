@@ -1,0 +1,139 @@
+/**
+ * One token of a module, kept usable: the module started, an anchor session, the login.
+ *
+ * Sessions belong to their users; what they all share is here. When it is lost it is made again once, whoever noticed
+ * first, while nobody is inside the module: to finalise it under a running call ends in a crash.
+ */
+import { CKR_CRYPTOKI_ALREADY_INITIALIZED, ckrOf, type Fault, HsmError, hsmError } from "./ckr.ts";
+import { Gate } from "./gate.ts";
+import { attempt, CK, findToken, type Handle, login, type Module, openModule, type TokenName } from "./pkcs11.ts";
+
+export interface DeviceOptions extends TokenName {
+  /** Path of the PKCS#11 module. */
+  readonly module: string;
+  /** Readable by its owner only. */
+  readonly pinFile: string;
+}
+
+/** What a session was opened in. It is dead in any other. */
+export interface Era {
+  readonly slot: Handle;
+  /** Goes up when the module starts again: handles of an earlier start may name somebody else's session now. */
+  readonly start: number;
+  /** Goes up with each login: with the one before, handles of private keys are gone. */
+  readonly login: number;
+}
+
+export class Device {
+  readonly module: Module;
+  readonly label: string;
+  readonly serial: string;
+  readonly #options: DeviceOptions;
+  readonly #gate = new Gate();
+  #era: Era;
+  #anchor: Handle | undefined;
+  /** The module could not be started again. */
+  #broken = false;
+  /** The token refused the PIN: nothing here asks it again. */
+  #refused: unknown;
+
+  private constructor(module: Module, options: DeviceOptions) {
+    this.module = module;
+    this.#options = options;
+    const { slot, label, serial } = findToken(module, options);
+    this.label = label;
+    this.serial = serial;
+    this.#era = { slot, start: 1, login: 0 };
+  }
+
+  /** @throws OperationError ERR_HSM_MODULE, ERR_HSM_TOKEN, ERR_HSM_PIN, ERR_HSM_DEVICE */
+  static async open(options: DeviceOptions): Promise<Device> {
+    const module = await openModule(options.module);
+    try {
+      const device = new Device(module, options);
+      await device.#login();
+      return device;
+    } catch (error) {
+      module.release();
+      throw error;
+    }
+  }
+
+  /** Runs calls into the module. They see one era. */
+  use<T>(work: (era: Era) => T | Promise<T>): Promise<T> {
+    return this.#gate.pass(() => {
+      if (this.#refused) throw this.#refused;
+      if (this.#broken) throw new HsmError("ERR_HSM_DEVICE", "the module could not be started again", BROKEN);
+      return work(this.#era);
+    });
+  }
+
+  /**
+   * Does what may help against a fault, unless somebody else has done it since.
+   * @param seen the era in which it was met; undefined when it was met before any
+   */
+  async recover(fault: Fault, seen: Era | undefined): Promise<void> {
+    if (fault === "session" || fault === "final") return;
+    await this.#gate.alone(async () => {
+      if (this.#refused) throw this.#refused;
+      if (this.#broken || (fault === "device" && seen?.start === this.#era.start)) return this.#restart();
+      if (seen === this.#era) return this.#login();
+    });
+  }
+
+  /** Waits for calls under way. */
+  close(): Promise<void> {
+    return this.#gate.alone(async () => {
+      this.#refused ??= new HsmError("ERR_HSM_DEVICE", "the token was closed", { fault: "final" });
+      if (!this.#broken && this.#anchor) this.#closeAnchor(this.#anchor);
+      this.module.release();
+    });
+  }
+
+  /** When a process's last session closes, its login is gone: this one stays open. */
+  async #login(): Promise<void> {
+    const { library } = this.module;
+    const { slot } = this.#era;
+    if (this.#anchor) this.#closeAnchor(this.#anchor);
+    this.#anchor = undefined;
+    this.#anchor = attempt("open a session", () => library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION));
+    try {
+      await login(this.module, slot, this.#options.pinFile);
+    } catch (error) {
+      if (error instanceof HsmError && error.fault !== "final") throw error;
+      this.#refused = error;
+      throw error;
+    }
+    this.#era = { ...this.#era, login: this.#era.login + 1 };
+  }
+
+  async #restart(): Promise<void> {
+    const { library } = this.module;
+    this.#broken = true;
+    this.#anchor = undefined;
+    this.#era = { ...this.#era, start: this.#era.start + 1 };
+    try {
+      library.C_Finalize();
+    } catch {
+      // A dead device may not even end properly. What counts is whether it starts.
+    }
+    try {
+      library.C_Initialize({ flags: CK.CKF_OS_LOCKING_OK });
+    } catch (error) {
+      if (ckrOf(error) !== CKR_CRYPTOKI_ALREADY_INITIALIZED) throw hsmError("start the module again", error);
+    }
+    this.#era = { ...this.#era, slot: findToken(this.module, this.#options).slot };
+    await this.#login();
+    this.#broken = false;
+  }
+
+  #closeAnchor(anchor: Handle): void {
+    try {
+      this.module.library.C_CloseSession(anchor);
+    } catch {
+      // Lost already.
+    }
+  }
+}
+
+const BROKEN = { fault: "device" } as const;
