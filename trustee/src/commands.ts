@@ -11,7 +11,6 @@ import {
   type EventBody,
   equalBytes,
   formatHex,
-  type KeyEntry,
   type PublicKey,
   type Signer,
   sha256,
@@ -30,6 +29,7 @@ import {
   type TrustedState,
 } from "@viafabric/tuf";
 import { type Accepted, acceptPublished } from "./accepted.ts";
+import { calendarOf, type Expiry } from "./calendar.ts";
 import { type GenesisReview, readGenesisFolder, reviewGenesis } from "./genesis.ts";
 import { createHome, type Home, openSigner, readFirstRoot, readOwnKey, writeFirstRoot } from "./home.ts";
 import { type Review, reviewProposal } from "./review.ts";
@@ -103,7 +103,7 @@ export interface StatusReport {
   readonly accepted: Accepted;
   readonly proposals: readonly (OpenProposal & { readonly needsMe: boolean; readonly mine: string | undefined })[];
   readonly events: readonly (OpenStatusEvent & { readonly needsMe: boolean })[];
-  readonly expiries: readonly { readonly what: string; readonly expires: number }[];
+  readonly expiries: readonly Expiry[];
 }
 
 export async function status(session: Session): Promise<StatusReport> {
@@ -123,7 +123,7 @@ export async function status(session: Session): Promise<StatusReport> {
         const signed = event.signatures.some(({ kid }) => equalBytes(kid, own.kid));
         return { ...event, needsMe: !signed && event.signatures.length < event.threshold };
       }),
-      expiries: expiriesOf(accepted.trust),
+      expiries: calendarOf(accepted.trust, session.now()),
     };
   });
 }
@@ -270,13 +270,4 @@ function assertVoice({ proposal }: Review, key: PublicKey): void {
   const own = keyId(key);
   if (!proposal.quorums.some((role) => role.keys.some((key) => keyId(key) === own)))
     throw new VerificationError("ERR_PROPOSAL_POLICY", `your key has no say in ${proposal.role} ${proposal.version}`);
-}
-
-function expiriesOf({ expires, keys }: TrustedState): StatusReport["expiries"] {
-  const roles = Object.entries(expires).map(([what, time]) => ({ what, expires: time }));
-  const entry = ({ purpose, key, until }: KeyEntry) => ({
-    what: `${purpose} key ${formatHex(key.kid).slice(0, 8)}…`,
-    expires: until,
-  });
-  return [...roles, ...keys.map(entry)].sort((a, b) => a.expires - b.expires);
 }

@@ -74,6 +74,13 @@ test("init, enroll, status, review, sign, reject and suspend from the command li
     assert.equal(silent.code, 1, "nobody said yes");
     assert.equal(first.event.approvals.length, 0);
     assert.deepEqual(await fingerprint(world.homes[0]!.folder), before);
+    const rehearsed = await via("--json", "sign", formatHex(id), ...at(0), "--dry-run", "--yes");
+    assert.equal(rehearsed.code, 0, rehearsed.err);
+    assert.deepEqual([JSON.parse(rehearsed.out).dryRun, JSON.parse(rehearsed.out).batches[0].count], [true, 7]);
+    const no = await via("reject", formatHex(id), "--reason", "x", ...at(0), "--dry-run");
+    assert.match(no.out, /rehearsal/);
+    assert.equal(first.event.approvals.length + first.event.rejections.length, 0);
+    assert.deepEqual(await fingerprint(world.homes[0]!.folder), before);
     const signed = await via("--json", "sign", formatWords(id), ...at(0), "--passphrase-file", secret, "--yes");
     assert.equal(signed.code, 0, signed.err);
     assert.equal(JSON.parse(signed.out).batches[0].count, 7);
@@ -106,6 +113,13 @@ test("init, enroll, status, review, sign, reject and suspend from the command li
 
     await via("sign", formatHex(id), ...at(1), "--passphrase-file", secret, "--yes");
     await world.publish(first);
+    for (const action of ["suspend", "revoke"]) {
+      const wish = ["--index", "2", "--reason", "lost", ...at(2), "--dry-run"];
+      const { code, out, err } = await via("--json", action, ...wish);
+      assert.equal(code, 0, err);
+      assert.equal(JSON.parse(out).action, action);
+    }
+    assert.equal(world.statusEvents.size, 0);
     const suspended = await via(
       "--json",
       "suspend",
@@ -129,6 +143,35 @@ test("init, enroll, status, review, sign, reject and suspend from the command li
     );
     assert.equal(joined.code, 0, joined.err);
     assert.equal([...world.statusEvents.values()][0]!.signatures.size, 2);
+
+    const third = await world.propose({ count: 2 });
+    const file = path.join(world.folder, "proposals.via");
+    const decision = path.join(world.folder, "decision.json");
+    const exported = await via("export", formatHex(third.event.proposal.id), "--out", file, ...at(0));
+    assert.equal(exported.code, 0, exported.err);
+    const home = ["--home", world.homes[2]!.folder];
+    const imported = await via("import", file, ...home);
+    assert.equal(imported.code, 0, imported.err);
+    assert.match(imported.out, /2 tokens/);
+    assert.equal((await via("sign", "--from", file, ...home, "--yes")).code, 2, "there is no --out");
+    assert.match((await via("review", "--from", file, ...home)).out, /2 tokens/);
+    const secretly = ["--passphrase-file", secret];
+    const offline = await via("sign", "--from", file, "--out", decision, ...home, ...secretly, "--yes");
+    assert.equal(offline.code, 0, offline.err);
+    const submitted = await via("submit", decision, ...at(1), ...secretly);
+    assert.equal(submitted.code, 0, submitted.err);
+    assert.equal(third.event.approvals.length, 1);
+
+    const report = await via("status", ...at(0));
+    assert.match(report.out, /half/);
+    const metadata = (name: string) => path.join(world.folder, "public/tuf/metadata", name);
+    const verified = await via("verify", metadata("2.batches.json"), world.genesis, ...home);
+    assert.equal(verified.code, 0, verified.err);
+    assert.match(verified.out, /batches 2: 2 of 2 needed, complete/);
+    assert.match(verified.out, /Trustee 2/);
+    const unknown = await via("--json", "verify", metadata("2.batches.json"), "--home", made);
+    assert.equal(unknown.code, 1);
+    assert.deepEqual(JSON.parse(unknown.out)[0].quorums, []);
   }));
 
 test("enroll shows the authority in words and signs only after a yes", () =>

@@ -32,6 +32,7 @@ import {
   status,
 } from "./commands.ts";
 import { homeAt } from "./home.ts";
+import { addInspectCommands } from "./inspect-cli.ts";
 import {
   eventJson,
   genesisJson,
@@ -202,6 +203,7 @@ rehearsable(signing(vaultCommand(trustee, "sign-event <id>", "Sign a status even
   });
 
 addCarryCommands(trustee);
+addInspectCommands(trustee);
 
 function offline(command: Command): Command {
   return command

@@ -1,6 +1,7 @@
 /** How reviews look: first what must be compared by voice, then who gets what, then what changes. */
 import type { Output } from "@viafabric/platform";
 import { type EventBody, formatHex, formatWords, quote } from "@viafabric/schemas";
+import type { Alarm } from "./calendar.ts";
 import type { StatusReport } from "./commands.ts";
 import type { GenesisReview } from "./genesis.ts";
 import { dayOf } from "./policy.ts";
@@ -12,9 +13,6 @@ const WORDS_PER_LINE = 6;
 /** More holders than this are counted, not listed; `--json` lists all. */
 const SUBJECTS_SHOWN_MAX = 5;
 const DAY = 86_400;
-/** Remaining life at which a line turns yellow, then red. */
-const SOON_SECONDS = 30 * DAY;
-const NOW_SECONDS = 7 * DAY;
 
 /** The 24 words, numbered, in four lines: made to be read aloud. */
 export function showWords(out: Output, words: string): void {
@@ -210,18 +208,30 @@ export function showStatus(out: Output, report: StatusReport, now: number): void
     out.line(`  ${formatHex(e.id)}`);
   }
   out.line();
-  const left = (expires: number) => {
-    const text = `${Math.floor((expires - now) / DAY)} days`;
-    return expires - now < NOW_SECONDS
-      ? out.style("red", text)
-      : expires - now < SOON_SECONDS
-        ? out.style("yellow", text)
-        : text;
-  };
   out.table(
-    ["expires", "what", "left"],
-    report.expiries.map((e) => [dayOf(e.expires), e.what, left(e.expires)]),
+    ["expires", "what", "days left", "half", "80 %", "alarm"],
+    report.expiries.map((e) => [
+      dayOf(e.expires),
+      e.what,
+      String(Math.floor((e.expires - now) / DAY)),
+      dayOf(e.half),
+      dayOf(e.late),
+      alarmText(out, e.alarm),
+    ]),
   );
+}
+
+function alarmText(out: Output, alarm: Alarm): string {
+  switch (alarm) {
+    case "none":
+      return "";
+    case "50%":
+      return out.style("yellow", "half gone: plan the next signing");
+    case "80%":
+      return out.style("red", "80 % gone: sign now");
+    case "expired":
+      return out.style("red", "expired");
+  }
 }
 
 export function eventJson(id: Uint8Array, body: EventBody): unknown {
