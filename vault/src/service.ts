@@ -3,7 +3,7 @@
  * stopped in the other one; whatever fails on the way stops what was started before it.
  */
 import { randomBytes } from "node:crypto";
-import { connect, readSignerConfig, type SignerProcess, startSigner } from "@viafabric/hsm/signer";
+import { readSignerConfig, type SignerClient, type SignerProcess, startSigner } from "@viafabric/hsm/signer";
 import { ensureFolder, lockFolder, PRIVATE_FOLDER, readFileBounded } from "@viafabric/platform";
 import { METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
@@ -17,7 +17,8 @@ import { sealedKit } from "./kit-material.ts";
 import { openDatabase } from "./postgres.ts";
 import { SECRET_KEY_BYTES } from "./secrets.ts";
 import { Sequencer } from "./sequencer.ts";
-import { openStore } from "./store.ts";
+import { signerLink } from "./signer-link.ts";
+import { openStore, type Store } from "./store.ts";
 
 export interface ServiceOptions {
   /** A database elsewhere; the embedded one when left out. */
@@ -104,14 +105,10 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
     const settings = parseSettings(await readHomeFile(home.settings, GENESIS_FILE_BYTES_MAX, FIRST));
     const config = await readSignerConfig(home.signerConfig);
     closers.push(await lockFolder(home.private));
-    const database = await openDatabase({ folder: home.db, url: options.databaseUrl });
-    closers.push(() => database.stop());
-    const store = await openStore(database.target);
-    closers.push(() => store.close());
-    const signer = await startSigner(home.signerConfig, (line) => options.report("signer", { line }));
-    closers.push(() => signer.stop());
-    const client = await connect(signer.socket);
-    closers.push(() => client.close());
+    const [store, { signer, client }] = await together([
+      openTables(home, options, closers),
+      openSigner(home, options, closers),
+    ]);
     await ensureFolder(home.staging, PRIVATE_FOLDER);
     const deps: DeskDependencies = {
       store,
@@ -131,4 +128,30 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
     await close();
     throw error;
   }
+}
+
+async function openTables(home: Home, options: ServiceOptions, closers: Parts["closers"]): Promise<Store> {
+  const database = await openDatabase({ folder: home.db, url: options.databaseUrl });
+  closers.push(() => database.stop());
+  const store = await openStore(database.target);
+  closers.push(() => store.close());
+  return store;
+}
+
+async function openSigner(
+  home: Home,
+  options: ServiceOptions,
+  closers: Parts["closers"],
+): Promise<{ readonly signer: SignerProcess; readonly client: SignerClient }> {
+  const signer = await startSigner(home.signerConfig, (line) => options.report("signer", { line }));
+  closers.push(() => signer.stop());
+  const client = await signerLink(signer.socket);
+  closers.push(() => client.close());
+  return { signer, client };
+}
+
+/** Both at once, because each is a process that takes its time; when one fails the other is still waited for. */
+async function together<A, B>(work: readonly [Promise<A>, Promise<B>]): Promise<[A, B]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }

@@ -4,17 +4,9 @@
  */
 
 import { type Handling, requiredThreshold } from "@viafabric/revocation";
-import {
-  decodeManifest,
-  EVENT_CONTEXT,
-  type EventBody,
-  equalBytes,
-  type PublicKey,
-  type Role,
-  signersOf,
-} from "@viafabric/schemas";
+import { decodeManifest, type EventBody, equalBytes, type PublicKey, type Role } from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
-import type { BatchRecord, StatusEventWithSignatures } from "./records.ts";
+import type { BatchRecord } from "./records.ts";
 
 export type StatusTrust = Pick<TrustedState, "authority" | "trustees" | "keys" | "rules">;
 
@@ -36,13 +28,6 @@ export function rolesFor(
   if (approval.by === "release") return [single(approval.keys, "release")];
   const trustees = { keys: trust.trustees.keys, threshold: approval.threshold };
   return approval.stations.length > 0 ? [trustees, single(approval.stations, "station")] : [trustees];
-}
-
-/** Whether enough have signed; the event may be logged then. */
-export function isApproved(event: StatusEventWithSignatures, roles: readonly Role[], authority: Uint8Array): boolean {
-  return roles.some((role) => {
-    return signersOf(role, EVENT_CONTEXT, authority, event.body, event.signatures).length >= role.threshold;
-  });
 }
 
 /** The key that may sign, if it may. */

@@ -163,10 +163,6 @@ function changes(tx: Queries) {
 
 function reads(db: Queries) {
   return {
-    async authority(): Promise<Uint8Array | undefined> {
-      return (await db.authority.findUnique({ where: { id: 1 } }))?.authority;
-    },
-
     async request(id: Uint8Array): Promise<RequestRecord | undefined> {
       const row = await db.request.findUnique({ where: { id: own(id) } });
       return row ? requestOf(row) : undefined;

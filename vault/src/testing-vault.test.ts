@@ -12,7 +12,6 @@ import {
   formatBase64,
   formatDidKey,
   formatHex,
-  parseHex,
   type Signer,
   sha256,
   signingInput,
@@ -140,10 +139,6 @@ export function batchRequest(count: number, now: number, station: Signer = STATI
   };
 }
 
-export async function stateOfEvent(vault: LivingVault, id: string): Promise<string> {
-  return String((await vault.send(undefined, "GET", `/events/${id}`)).state);
-}
-
 export async function approveAs(vault: LivingVault, trustee: Signer, id: string): Promise<void> {
   const event = await vault.send(undefined, "GET", `/events/${id}`);
   const signed = new Uint8Array(Buffer.from(String(event.signed), "base64"));
@@ -183,5 +178,3 @@ export async function statusEventOf(
   const signature = await signer.sign(signingInput(EVENT_CONTEXT, vault.authority, body));
   return { id: formatHex(sha256(body)), body: formatBase64(body), signature: formatBase64(signature) };
 }
-
-export const bytesOf = (hex: unknown): Uint8Array => parseHex(String(hex));
