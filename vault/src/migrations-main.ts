@@ -143,10 +143,13 @@ async function write(name: string, sql: string): Promise<string> {
 const [command, name = "change"] = process.argv.slice(2);
 const folder = await mkdtemp(path.join(tmpdir(), "vault-migrations-"));
 const database = await openDatabase({ folder });
-const sql = await difference(database.target).finally(async () => {
+let sql: string | undefined;
+try {
+  sql = await difference(database.target);
+} finally {
   await database.stop();
   await rm(folder, { recursive: true });
-});
+}
 if (sql === undefined) console.log("migrations and schema agree");
 else if (command === "new") console.log(await write(name, sql));
 else console.error(`schema.prisma has changes without a migration:\n${sql}`);
