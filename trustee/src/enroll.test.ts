@@ -116,7 +116,7 @@ test("what a first meeting may not sign is refused, and nothing is written", () 
       "an unlisted rule file": ["ERR_METADATA_MISMATCH", { "targets/trust/rules.cbor": new Uint8Array(1) }],
       "a station nobody enrolled": ["ERR_PROPOSAL_MISMATCH", withKeys([...keys, stranger])],
       "a trustee who is also the issuer": [
-        "ERR_PROPOSAL_MISMATCH",
+        "ERR_PROPOSAL_POLICY",
         withKeys([...keys, { ...stranger, purpose: "issuer", key: quorum.keys[0]! }]),
       ],
       "a head with batches in it": [

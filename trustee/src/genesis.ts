@@ -12,11 +12,9 @@ import {
   encodeHead,
   equalBytes,
   FormatError,
-  formatHex,
   formatWords,
   genesisHead,
   type KeyEntry,
-  kidText,
   type PublicKey,
   type Purpose,
   type Role,
@@ -43,7 +41,7 @@ import {
   TARGET_BYTES_MAX,
   verifyEnrolmentCard,
 } from "@viafabric/tuf";
-import { assertLifetime, sameKeys } from "./policy.ts";
+import { assertKeysApart, assertLifetime, sameKeys } from "./policy.ts";
 
 /** The folder as bytes; nothing in it is believed. */
 export interface GenesisFiles {
@@ -154,14 +152,6 @@ function assertCardsListed(
   const listed = keys.filter((entry) => entry.purpose === purpose).map((entry) => entry.key);
   const carried = cards.filter((card) => card.role === purpose).map((card) => card.key);
   if (!sameKeys(listed, carried)) throw mismatch(`the ${purpose} keys are not exactly those of the ${purpose} cards`);
-}
-
-/** Each key has one purpose: a trustee's or an online role's key must not also sign tokens or releases. */
-function assertKeysApart(keys: readonly KeyEntry[], roleKeys: readonly PublicKey[]): void {
-  const taken = new Set(roleKeys.map(kidText));
-  for (const { key, purpose } of keys)
-    if (taken.has(kidText(key)))
-      throw mismatch(`${formatHex(key.kid)} is listed as ${purpose} and is also a TUF role's key`);
 }
 
 function sameRole(a: Role, b: Role): boolean {

@@ -1,5 +1,5 @@
 /** The authority's own rules about lifetimes and keys, as a trustee's tool holds proposals to them (DESIGN section 4). */
-import { kidText, type PublicKey, VerificationError } from "@viafabric/schemas";
+import { formatHex, type KeyEntry, kidText, type PublicKey, VerificationError } from "@viafabric/schemas";
 import type { ProposalRole } from "@viafabric/tuf";
 
 const DAY = 86_400;
@@ -28,6 +28,17 @@ export function assertLifetime(role: ProposalRole, expires: number, now: number)
 export function sameKeys(a: readonly PublicKey[], b: readonly PublicKey[]): boolean {
   const [left, right] = [new Set(a.map(kidText)), new Set(b.map(kidText))];
   return left.size === right.size && [...left].every((kid) => right.has(kid));
+}
+
+/**
+ * Each key has one purpose: a trustee's or an online role's key must not also sign tokens, statuses or releases.
+ * @throws VerificationError ERR_PROPOSAL_POLICY
+ */
+export function assertKeysApart(keys: readonly KeyEntry[], roleKeys: readonly PublicKey[]): void {
+  const taken = new Set(roleKeys.map(kidText));
+  for (const { key, purpose } of keys)
+    if (taken.has(kidText(key)))
+      throw broken(`${formatHex(key.kid)} is listed as ${purpose} and is also a TUF role's key`);
 }
 
 /** YYYY-MM-DD. */

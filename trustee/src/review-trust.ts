@@ -31,7 +31,7 @@ import {
   STATEMENT_PATH,
   type TrustedState,
 } from "@viafabric/tuf";
-import { assertLifetime, broken, dayOf } from "./policy.ts";
+import { assertKeysApart, assertLifetime, broken, dayOf } from "./policy.ts";
 
 export interface TrustReview {
   readonly expires: number;
@@ -63,6 +63,7 @@ export function reviewTargets(
     ? delegatedRole(targets, "revocations", STATEMENT_PATH)
     : undefined;
   assertNotWeaker("batches", accepted.approvers, approvers);
+  assertGradual("batches", accepted.approvers, approvers);
   // The head is not part of this proposal: the accepted one stays in force under the new targets.
   const content = readTargets(
     targets,
@@ -71,6 +72,12 @@ export function reviewTargets(
     accepted.authority,
   );
   parsePolicy(utf8(content.policyText));
+  assertRulesNotWeaker(accepted.rules, content.rules);
+  const { roles } = accepted.root;
+  const online = [...roles.snapshot.keys, ...roles.timestamp.keys];
+  assertKeysApart(content.keys, [...roles.root.keys, ...roles.targets.keys, ...approvers.keys, ...online]);
+  if (missing(online, approvers.keys).length < online.length)
+    throw broken("a key that signs online would also approve batches");
   const changes = [
     ...roleChanges("batches", accepted.approvers, approvers),
     ...(statements?.threshold === 1 || !statements ? [] : ["revocations: threshold other than 1"]),
@@ -96,6 +103,10 @@ export function reviewRoot(signed: Uint8Array, accepted: TrustedState, now: numb
     changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
   }
   assertApart(root);
+  assertKeysApart(
+    accepted.keys,
+    (["root", "targets", "snapshot", "timestamp"] as const).flatMap((name) => root.roles[name].keys),
+  );
   for (const name of ["snapshot", "timestamp"] as const)
     changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
   return { expires: root.expires, changes, quorums: [accepted.root.roles.root, root.roles.root] };
@@ -105,6 +116,13 @@ function assertNotWeaker(name: string, old: Role, next: Role): void {
   assertMajority(name, next);
   if (next.threshold < old.threshold)
     throw broken(`the threshold of ${name} would fall from ${old.threshold} to ${next.threshold}`);
+}
+
+/** How many trustees a status event takes may grow, never fall: k of them signed that it takes so many. */
+function assertRulesNotWeaker(old: Rules, next: Rules): void {
+  for (const name of ["suspend", "revokeKit", "revoke", "reinstate"] as const)
+    if (next.thresholds[name] < old.thresholds[name])
+      throw broken(`${name} would take ${next.thresholds[name]} trustees, no longer ${old.thresholds[name]}`);
 }
 
 function assertMajority(name: string, role: Role): void {

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { readFile, rm } from "node:fs/promises";
 import { after, test } from "node:test";
 import {
-  CodedError,
   decodePayload,
   EMPTY_ROOT,
   encodePayload,
@@ -17,43 +16,11 @@ import { joinEvent, proposeEvent, reject, review, sign, status } from "./command
 import { DAY, fingerprint, KEYS, NOW, namedSigner, removeTemplate, SECRET } from "./fixtures.test.ts";
 import { openSignedJournal } from "./signed-journal.ts";
 import { parseIndices } from "./status-event.ts";
-import { signedEvent, type World, withWorld } from "./world.test.ts";
+import { coded, refuses, signedEvent, type World, withWorld } from "./world.test.ts";
 
 after(removeTemplate);
 
 const yes = async () => true;
-
-function coded(error: unknown, code: string, what = ""): true {
-  assert.ok(error instanceof CodedError, `${what}: ${error instanceof Error ? error.stack : error}`);
-  assert.equal(error.code, code, `${what}: ${error.message}`);
-  return true;
-}
-
-/** Nothing signed, nothing sent, nothing remembered. */
-async function refuses(world: World, i: number, id: Uint8Array, code: string, what = ""): Promise<void> {
-  // What is published may be taken over by any command; the refusal must change nothing beyond that.
-  await status(world.session(i)).catch(() => {});
-  const home = world.homes[i]!;
-  const before = await fingerprint(home.folder);
-  const approvals = [...world.events.values()].map((open) => open.event.approvals.length);
-  let asked = false;
-  const consent = async () => {
-    asked = true;
-    return true;
-  };
-  await assert.rejects(sign(world.session(i), id, SECRET, consent), (error) => coded(error, code, what));
-  assert.equal(asked, false, "a person is not asked about what cannot be signed");
-  assert.deepEqual(
-    [...world.events.values()].map((open) => open.event.approvals.length),
-    approvals,
-  );
-  const changed = [...(await fingerprint(home.folder))].filter(([file, hash]) => before.get(file) !== hash);
-  assert.deepEqual(
-    changed.map(([file]) => file).filter((file) => file !== home.replay),
-    [],
-    what,
-  );
-}
 
 test("two trustees approve a batch, it is published, and the next builds on it", () =>
   withWorld(async (world) => {

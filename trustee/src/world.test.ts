@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -51,6 +52,7 @@ import { formatCheckpoint } from "@viafabric/transparency-log";
 import { folderFetch } from "@viafabric/transparency-log/client";
 import { type LockedHead, type Log, openLog, writeTree } from "@viafabric/transparency-log/log";
 import {
+  type Attachments,
   approve,
   assemble,
   attachBatches,
@@ -74,9 +76,10 @@ import {
   targetFileName,
   verifyEnrolmentCard,
 } from "@viafabric/tuf";
-import { enroll, reviewEnrolment, type Session } from "./commands.ts";
+import { enroll, reviewEnrolment, type Session, sign, status } from "./commands.ts";
 import {
   DAY,
+  fingerprint,
   KEYS,
   LINEAGE,
   NOW,
@@ -111,6 +114,8 @@ export interface World {
   session(i: number): Session;
   /** Draws a batch up as a vault does. */
   propose(change?: Partial<Draft>): Promise<OpenEvent>;
+  /** A proposal for root or targets, whatever it says. */
+  proposeTrust(role: "root" | "targets", signed: Uint8Array, attachments: Attachments): Promise<OpenEvent>;
   /** Publishes what enough trustees have approved. */
   publish(open: OpenEvent): Promise<void>;
   log(leaves: readonly Leaf[]): Promise<void>;
@@ -362,6 +367,23 @@ class TestVault implements World {
     return open;
   }
 
+  async proposeTrust(role: "root" | "targets", signed: Uint8Array, attachments: Attachments): Promise<OpenEvent> {
+    const { roles } = parseSigned("root", await read(path.join(this.genesis, "root.json")));
+    const proposal = createProposal({
+      role,
+      signed,
+      created: NOW,
+      expires: NOW + 14 * DAY,
+      quorums: [roles[role]],
+    });
+    const open: OpenEvent = {
+      event: { proposal, approvals: [], rejections: [] },
+      attachments: new Map(attachments),
+    };
+    this.events.set(formatHex(proposal.id), open);
+    return open;
+  }
+
   readonly #manifestLeaves: Uint8Array[] = [];
 
   async publish(open: OpenEvent): Promise<void> {
@@ -522,4 +544,36 @@ export async function signedEvent(world: World, body: Partial<EventBody>, truste
     signatures.push({ kid: signer.publicKey.kid, signature });
   }
   return { type: "event", event: { body: bytes, signatures } };
+}
+
+export function coded(error: unknown, code: string, what = ""): true {
+  assert.ok(error instanceof CodedError, `${what}: ${error instanceof Error ? error.stack : error}`);
+  assert.equal(error.code, code, `${what}: ${error.message}`);
+  return true;
+}
+
+/** Nothing signed, nothing sent, nothing remembered. */
+export async function refuses(world: World, i: number, id: Uint8Array, code: string, what = ""): Promise<void> {
+  // What is published may be taken over by any command; the refusal must change nothing beyond that.
+  await status(world.session(i)).catch(() => {});
+  const home = world.homes[i]!;
+  const before = await fingerprint(home.folder);
+  const approvals = [...world.events.values()].map((open) => open.event.approvals.length);
+  let asked = false;
+  const consent = async () => {
+    asked = true;
+    return true;
+  };
+  await assert.rejects(sign(world.session(i), id, SECRET, consent), (error) => coded(error, code, what));
+  assert.equal(asked, false, "a person is not asked about what cannot be signed");
+  assert.deepEqual(
+    [...world.events.values()].map((open) => open.event.approvals.length),
+    approvals,
+  );
+  const changed = [...(await fingerprint(home.folder))].filter(([file, hash]) => before.get(file) !== hash);
+  assert.deepEqual(
+    changed.map(([file]) => file).filter((file) => file !== home.replay),
+    [],
+    what,
+  );
 }
