@@ -11,6 +11,22 @@ export class DigestSet {
   #slots = new Uint32Array(1024 * WORDS);
   #size = 0;
 
+  /** As encode gave it; undefined for anything else. */
+  static decode(bytes: Uint8Array): DigestSet | undefined {
+    const length = bytes.length / 4;
+    if (!Number.isInteger(Math.log2(length)) || length < 1024 * WORDS) return undefined;
+    const set = new DigestSet();
+    const copy = bytes.slice();
+    set.#slots = new Uint32Array(copy.buffer);
+    for (let at = 0; at < length; at += WORDS) if (set.#slots[at] !== 0) set.#size++;
+    return set;
+  }
+
+  /** For a file that the same machine reads again. */
+  encode(): Uint8Array {
+    return new Uint8Array(this.#slots.buffer);
+  }
+
   get size(): number {
     return this.#size;
   }

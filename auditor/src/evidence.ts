@@ -11,12 +11,20 @@ import {
   type ErrorCode,
   equalBytes,
   formatHex,
+  type Hash,
   OperationError,
   rootOfHashes,
   sha256,
   type TrustLeaf,
+  VerificationError,
 } from "@viafabric/schemas";
-import { type LogPolicy, parseProof, verifyProof } from "@viafabric/transparency-log";
+import {
+  formatProof,
+  type LogPolicy,
+  parseProof,
+  type VerifiedCheckpoint,
+  verifyProof,
+} from "@viafabric/transparency-log";
 import type { FetchFile } from "@viafabric/transparency-log/client";
 import type { Finding, LoggedBatch } from "./log-rules.ts";
 
@@ -29,7 +37,7 @@ export interface Evidence {
 const NOTHING: Evidence = { held: false, findings: [] };
 
 /** Where a trust file is published; the first root lies in two places. */
-function trustPaths(leaf: TrustLeaf): readonly string[] {
+export function trustPaths(leaf: TrustLeaf): readonly string[] {
   switch (leaf.kind) {
     case "root":
       return [`tuf/metadata/${leaf.number}.root.json`, `root/${leaf.number}.root.json`];
@@ -60,7 +68,12 @@ export async function checkTrustFile(fetch: FetchFile, entry: number, leaf: Trus
  * The bundle of a batch against its leaf and the token leaves behind it: the manifest states exactly those tokens.
  * @param fetch gives the published tree
  */
-export async function checkBatch(fetch: FetchFile, policy: LogPolicy, batch: LoggedBatch): Promise<Evidence> {
+export async function checkBatch(
+  fetch: FetchFile,
+  policies: readonly LogPolicy[],
+  batch: LoggedBatch,
+  rootAt?: RootAt,
+): Promise<Evidence> {
   const { entry, leaf, tokens } = batch;
   const folder = `batch/${leaf.seq}`;
   const manifestBytes = await fetch(`${folder}/manifest.cbor`);
@@ -98,15 +111,58 @@ export async function checkBatch(fetch: FetchFile, policy: LogPolicy, batch: Log
   if (!equalBytes(sha256(tokensBin), leaf.tokensHash)) fail("tokens.bin is not the file logged here");
   const proof = await fetch(`${folder}/log.proof`);
   if (proof) {
-    await check(() => {
-      const { index, checkpoint } = verifyProof(policy, batch.bytes, proof);
-      // Readers take the batch leaf from `extra`, so it must be there although nothing signs it.
-      if (!equalBytes(parseProof(proof).extra ?? new Uint8Array(0), batch.bytes)) fail("log.proof brings another leaf");
-      if (index !== entry) fail(`log.proof proves entry ${index}`);
+    await check(async () => {
+      const checkpoint = await checkProof(policies, { path: "log.proof", entry, bytes: batch.bytes, proof, rootAt });
       if (checkpoint.size < entry + 1 + tokens.length) fail("the checkpoint of log.proof does not cover the tokens");
     });
   }
   return { held: true, findings };
+}
+
+/** The root that the audited log has at a size; undefined beyond it. */
+export type RootAt = (size: number) => Promise<Hash | undefined>;
+
+export interface ProofFile {
+  readonly path: string;
+  /** Log index and bytes of the entry that it must prove. */
+  readonly entry: number;
+  readonly bytes: Uint8Array;
+  readonly proof: Uint8Array;
+  readonly rootAt?: RootAt | undefined;
+}
+
+/** @param policies all that were ever in force: a proof is as old as what it proves. @throws VerificationError */
+export async function checkProof(policies: readonly LogPolicy[], file: ProofFile): Promise<VerifiedCheckpoint> {
+  const { path, entry, bytes, proof, rootAt } = file;
+  const { index, checkpoint } = verifyUnderAny(policies, bytes, proof);
+  const parsed = parseProof(proof);
+  // Readers take the leaf from `extra`, so it must be there although nothing signs it.
+  if (!equalBytes(parsed.extra ?? new Uint8Array(0), bytes)) throw evidence(`${path} brings another leaf`);
+  if (!equalBytes(formatProof(parsed), proof)) throw evidence(`${path} is not in the one spelling of a proof`);
+  if (index !== entry) throw evidence(`${path} proves entry ${index}`);
+  const root = await rootAt?.(checkpoint.size);
+  if (root && !equalBytes(root, checkpoint.root)) {
+    const reason = `${path} holds a signed checkpoint of ${checkpoint.size} entries that this log does not extend`;
+    throw new VerificationError("ERR_LOG_SPLIT", reason);
+  }
+  return checkpoint;
+}
+
+function verifyUnderAny(policies: readonly LogPolicy[], entry: Uint8Array, proof: Uint8Array) {
+  let failure: unknown;
+  for (const policy of policies) {
+    try {
+      return verifyProof(policy, entry, proof);
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      failure = error;
+    }
+  }
+  throw failure ?? evidence("there is no log policy to judge a proof by");
+}
+
+export function evidence(message: string): VerificationError {
+  return new VerificationError("ERR_LOG_EVIDENCE", message);
 }
 
 function differs(entry: number, message: string): Finding {

@@ -12,15 +12,19 @@
 import {
   BATCH_TOKENS_MAX,
   type BatchLeaf,
+  type CborValue,
   concat,
   decodeEventBody,
   decodeLeaf,
   type ErrorCode,
+  type EventLeaf,
   FormatError,
   formatHex,
+  type HolderEventLeaf,
   type Leaf,
   sha256,
   type TokenLeaf,
+  TRUST_KINDS,
   type TrustKind,
   type TrustLeaf,
   u32,
@@ -48,6 +52,8 @@ export interface LoggedBatch {
 
 export type LeafType = Leaf["type"];
 
+const LEAF_TYPES: readonly LeafType[] = ["token", "batch", "event", "holder-event", "binding", "trust"];
+
 interface OpenBatch {
   readonly entry: number;
   readonly leaf: BatchLeaf;
@@ -63,7 +69,11 @@ export interface RulePorts {
   /** All its token leaves have been seen. Left out, they are not kept either. */
   batch?(batch: LoggedBatch): void;
   trust(entry: number, leaf: TrustLeaf): void;
+  /** Every event, after the rules of order were asked. */
+  event?(entry: number, leaf: EventLeaves, bytes: Uint8Array): void;
 }
+
+type EventLeaves = EventLeaf | HolderEventLeaf;
 
 export class LogRules {
   readonly counts: Record<LeafType, number> = {
@@ -78,15 +88,48 @@ export class LogRules {
   #open: OpenBatch | undefined;
   #nextIndex = 0;
   #nextSeq = 0;
-  readonly #tokenIds = new DigestSet();
-  readonly #events = new DigestSet();
-  readonly #bindings = new DigestSet();
+  #tokenIds = new DigestSet();
+  #events = new DigestSet();
+  #bindings = new DigestSet();
   readonly #eventEntries = new Set<number>();
   readonly #batchesFiles = new Set<string>();
   readonly #numbers = new Map<TrustKind, number>();
 
   constructor(ports: RulePorts) {
     this.#ports = ports;
+  }
+
+  /** Between two batches only: what must be known to go on from there. */
+  encode(): CborValue {
+    const numbers = TRUST_KINDS.map((kind) => this.#numbers.get(kind) ?? 0);
+    const sets = [this.#tokenIds, this.#events, this.#bindings].map((set) => set.encode());
+    const counts = LEAF_TYPES.map((type) => this.counts[type]);
+    return [counts, this.#nextIndex, this.#nextSeq, sets, [...this.#eventEntries], [...this.#batchesFiles], numbers];
+  }
+
+  /** @returns undefined unless encode made it */
+  static decode(value: CborValue, ports: RulePorts): LogRules | undefined {
+    if (!Array.isArray(value) || value.length !== 7) return undefined;
+    const [counts, nextIndex, nextSeq, sets, entries, files, numbers] = value;
+    const rules = new LogRules(ports);
+    LEAF_TYPES.forEach((type, i) => {
+      rules.counts[type] = counts[i];
+    });
+    [rules.#nextIndex, rules.#nextSeq] = [nextIndex, nextSeq];
+    const decoded = (sets as Uint8Array[]).map((bytes) => DigestSet.decode(bytes));
+    if (decoded.length !== 3 || decoded.includes(undefined)) return undefined;
+    [rules.#tokenIds, rules.#events, rules.#bindings] = decoded as [DigestSet, DigestSet, DigestSet];
+    for (const entry of entries as number[]) rules.#eventEntries.add(entry);
+    for (const file of files as string[]) rules.#batchesFiles.add(file);
+    TRUST_KINDS.forEach((kind, i) => {
+      if (numbers[i] > 0) rules.#numbers.set(kind, numbers[i]);
+    });
+    return rules;
+  }
+
+  /** Whether a batch leaf was taken that token leaves may follow. */
+  get insideBatch(): boolean {
+    return this.#open !== undefined;
   }
 
   /** @param hash the entry's leaf hash */
@@ -165,7 +208,7 @@ export class LogRules {
     this.#ports.trust(entry, leaf);
   }
 
-  #takeEvent(entry: number, leaf: Extract<Leaf, { type: "event" | "holder-event" }>, bytes: Uint8Array): void {
+  #takeEvent(entry: number, leaf: EventLeaves, bytes: Uint8Array): void {
     // The body is what was signed: the same body with other signatures is the same event.
     const identity = leaf.type === "event" ? leaf.event.body : bytes;
     if (!this.#events.add(sha256(identity))) this.#broken(entry, "this event was logged before");
@@ -176,6 +219,7 @@ export class LogRules {
       }
     }
     this.#eventEntries.add(entry);
+    this.#ports.event?.(entry, leaf, bytes);
   }
 
   #broken(entry: number, message: string): void {

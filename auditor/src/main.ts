@@ -1,9 +1,11 @@
 /** `via audit`: checks the public log from nothing but its key. */
 import { type Command, EXIT, type Output, outputOf, program, readFileBounded, runProgram } from "@viafabric/platform";
-import { formatBase64, NOTE_BYTES_MAX } from "@viafabric/schemas";
+import { NOTE_BYTES_MAX } from "@viafabric/schemas";
 import { verifyCheckpoint } from "@viafabric/transparency-log";
 import { type AuditReport, auditLog } from "./audit-log.ts";
+import { allAsJson, asJson, showAll, showFindings, showLog, showVerdict } from "./show.ts";
 import { openSource, readPolicy } from "./source.ts";
+import { WHOLE, type WholeOptions, wholeAudit } from "./whole.ts";
 
 const audit = program("via audit", "Check an authority's public log without trusting the service");
 
@@ -60,26 +62,10 @@ interface Options {
   readonly earlier?: string;
 }
 
-function asJson(report: AuditReport, seconds: number): unknown {
-  const { checkpoint, ...rest } = report;
-  const { origin, size, root, witnesses } = checkpoint ?? {};
-  return { ...rest, origin, size, root: root && formatBase64(root), witnesses, seconds };
-}
-
 function show(out: Output, report: AuditReport, hasTree: boolean, seconds: number): void {
-  const { checkpoint, counts, batches, trustFiles, findings, findingsTotal } = report;
-  if (checkpoint) {
-    out.line(`log   ${checkpoint.origin}`);
-    out.line(`size  ${checkpoint.size} entries`);
-    out.line(`root  ${formatBase64(checkpoint.root)}`);
-    for (const { name, time } of checkpoint.witnesses) {
-      out.line(`seen  by ${name} at ${new Date(time * 1000).toISOString()}`);
-    }
-    const rows = Object.entries(counts).filter(([, count]) => count > 0);
-    if (rows.length > 0) {
-      out.line();
-      out.table(["type", "entries"], rows);
-    }
+  const { batches, trustFiles } = report;
+  showLog(out, report);
+  if (report.checkpoint) {
     out.line();
     if (hasTree) {
       out.line(`batches      ${batches.checked} checked against their bundles, ${batches.notHeld} not held here`);
@@ -88,13 +74,26 @@ function show(out: Output, report: AuditReport, hasTree: boolean, seconds: numbe
       out.line("the log alone: published files that it names are not here and were not checked");
     }
   }
-  for (const { entry, code, message } of findings) out.line(`${out.style("red", code)} entry ${entry}: ${message}`);
-  if (findingsTotal > findings.length) out.line(`… and ${findingsTotal - findings.length} more`);
-  const verdict =
-    report.verdict === "verified"
-      ? out.style("green", `VERIFIED: all ${checkpoint!.size} entries are in the signed tree`)
-      : out.style("red", `REFUSED: ${findingsTotal === 1 ? "one finding" : `${findingsTotal} findings`}`);
-  out.line(`${verdict} (${seconds} s)`);
+  showFindings(out, report);
+  showVerdict(out, report, `all ${report.checkpoint?.size} entries are in the signed tree`, seconds);
+}
+
+for (const { name, description, argument, details } of WHOLE) {
+  const whole = audit
+    .command(name)
+    .description(description)
+    .argument(argument[0], argument[1])
+    .requiredOption("--root <file>", "the pinned root: where trust starts")
+    .option("--authority <hex>", "the authority, where the pinned root is not version 1")
+    .addHelpText("after", details)
+    .action(async (text: string, options: WholeOptions, command: Command) => {
+      const out = outputOf(command);
+      const { report, seconds } = await wholeAudit(out, text, options);
+      out.result(allAsJson(report, seconds), () => showAll(out, report, seconds));
+      if (report.verdict === "refused") process.exitCode = EXIT.refused;
+    });
+  // File by file means every file: there is nothing to go on from.
+  if (name === "all") whole.option("--state <folder>", "go on where the last audit with this folder stopped");
 }
 
 process.exit(await runProgram(audit, process.argv));

@@ -12,11 +12,15 @@ const POLICY_BYTES_MAX = 64 * 1024;
 
 /** @throws OperationError ERR_LOG_FILE when there is no log at the source */
 export async function openSource(text: string): Promise<AuditSource> {
-  const tree: FetchFile = /^https?:\/\//.test(text) ? httpFetch(text) : folderFetch(text);
+  const tree = fetchOf(text);
   const log = subFolder(tree, "log");
   if (await log(CHECKPOINT_PATH)) return { log, published: tree };
   if (await tree(CHECKPOINT_PATH)) return { log: tree, published: undefined };
   throw new OperationError("ERR_LOG_FILE", `${quote(text)} has neither log/checkpoint nor checkpoint`);
+}
+
+export function fetchOf(text: string): FetchFile {
+  return /^https?:\/\//.test(text) ? httpFetch(text) : folderFetch(text);
 }
 
 /** @param vkey the key itself, or a file that holds it; @param policyFile a log policy with witnesses */

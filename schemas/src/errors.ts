@@ -109,6 +109,11 @@ export const VERIFICATION_CODES = {
     "A tile or entry of the log is not the one its signed checkpoint commits to. Fetch it again, or from a mirror.",
   ERR_LOG_RULE: "An entry of the log stands where no entry of its kind may, or contradicts an earlier one.",
   ERR_LOG_EVIDENCE: "A published file is not the one that the log names. Fetch it again, or from a mirror.",
+  ERR_LOG_SPLIT: "One log signed two checkpoints that contradict each other. Keep both: this is evidence.",
+  ERR_STATUS_REPLAY:
+    "A status statement does not state what the log makes at the size it names. Keep a copy: this is evidence.",
+  ERR_TRUST_UNLOGGED:
+    "A trust file is published, or in use, that the log does not hold. Keep a copy: this is evidence.",
   ERR_LOG_SIGNED: "A signed checkpoint does not state the size and root that the log computed. Stop and investigate.",
   ERR_UNAPPROVED: "A batch manifest is not under the head that the trustees signed.",
   ERR_TOKEN_MISMATCH: "Token bodies are not exactly those of the approved manifest. Nothing was signed.",
@@ -165,6 +170,8 @@ export const OPERATION_CODES = {
   ERR_LOG_STATE:
     "The log's lock, published files and staging folder disagree. Nothing was changed; the message says what to do.",
   ERR_LOG_FAILED: "An earlier append to the log failed half-way. Open the log again: that finishes or drops it.",
+  ERR_AUDIT_STATE:
+    "The audit's state folder is damaged or of another authority. Name another, or remove it to begin again.",
   ERR_DATABASE: "PostgreSQL could not be started or reached, or refused a statement.",
   ERR_HSM_MODULE: "The PKCS#11 module or its binding is missing or does not load. Install what the message names.",
   ERR_HSM_TOKEN: "The PKCS#11 module has no such token, or more than one. Name it by its serial.",
