@@ -31,10 +31,13 @@ import { type FetchFile, folderFetch, httpFetch } from "@viafabric/transparency-
 import { verifyRootChain } from "@viafabric/tuf";
 import { checkToken, type NodeState, type Verdict } from "@viafabric/verifier";
 import { initHome, loadState, openHome } from "./home.ts";
+import { parseClaim, verifyClaims } from "./pin.ts";
 import { refreshNode } from "./refresh.ts";
 import { resolveSubject } from "./subject.ts";
 
 const ROOT_BYTES_MAX = 512 * 1024;
+/** The root that names the authority, in the published tree. */
+const FIRST_ROOT = "root/1.root.json";
 /** The largest tag we know has 924 bytes. */
 const DUMP_BYTES_MAX = 4096;
 const DEFAULT_HOME = ".via/node";
@@ -58,23 +61,44 @@ Exit codes: 0 accept, 1 refused, 2 usage, 3 something is missing, 4 failed on th
 node
   .command("init")
   .description("pin the root of an authority")
-  .requiredOption("--root <file>", "the root metadata, obtained over a channel you trust")
+  .option("--root <file>", "the root metadata, obtained over a channel you trust; else add --digest-from")
+  .option("--root-from <source>", "take the root from published files (http(s) address or folder); needs --digest-from")
+  .option(
+    "--digest-from <channel=authority>",
+    "the authority, in hex or 24 words, as a channel named it; two different channels must agree",
+    (text: string, list: readonly string[]) => [...list, text],
+    [] as readonly string[],
+  )
   .option("--home <folder>", "home of the node", DEFAULT_HOME)
   .option("--development", "accept an authority that requires no witness")
   .option("--yes", "the words were compared already")
-  .action(async (options, command: Command) => {
+  .addHelpText(
+    "after",
+    `
+Examples
+  via node init --root 1.root.json
+  via node init --root-from http://mirror.example/public --digest-from paper=4f0c… --digest-from dns=4f0c…
+
+\`via trustee sheet\` prints what the channels carry.`,
+  )
+  .action(async (options: InitOptions, command: Command) => {
     const out = outputOf(command);
-    const rootFile = await readFileBounded(options.root, ROOT_BYTES_MAX);
+    const claims = options.digestFrom.map(parseClaim);
+    const { rootFile, source } = await readRoot(options);
     const { authority } = verifyRootChain({ file: rootFile }, []);
+    if (claims.length > 0 || options.rootFrom !== undefined) verifyClaims(authority, claims);
     const words = formatWords(authority);
-    if (!options.json && !options.yes) {
-      process.stderr.write(`The authority of ${options.root} is\n\n  ${words}\n\n`);
-      const same = await confirm("Are these the words you were told by the trustees?");
-      if (!same)
-        throw new OperationError("ERR_CONFIRMATION", "nothing was pinned; compare the words, or pass --yes if you did");
-    }
+    if (!options.yes) process.stderr.write(`The authority of ${source} is\n\n  ${words}\n\n`);
+    if (!options.yes && !(await confirm("Are these the words you were told by the trustees?")))
+      throw new OperationError("ERR_CONFIRMATION", "nothing was pinned; compare the words, or pass --yes if you did");
     const home = await initHome(options.home, rootFile, { development: Boolean(options.development) });
-    out.result({ home: home.folder, authority: formatHex(home.authority), words }, () => {
+    const result = {
+      home: home.folder,
+      authority: formatHex(home.authority),
+      words,
+      channels: claims.map(({ channel }) => channel),
+    };
+    out.result(result, () => {
       out.line(`pinned ${formatHex(home.authority)} in ${home.folder}`);
       out.line(`next: via node refresh --from URL|FOLDER --home ${home.folder}`);
     });
@@ -165,6 +189,27 @@ node
     out.result({ did, file }, () => out.line(did));
   });
 
+interface InitOptions {
+  readonly root?: string;
+  readonly rootFrom?: string;
+  readonly digestFrom: readonly string[];
+  readonly home: string;
+  readonly development?: boolean;
+  readonly yes?: boolean;
+}
+
+async function readRoot({ root, rootFrom }: InitOptions): Promise<{ rootFile: Uint8Array; source: string }> {
+  if ((root === undefined) === (rootFrom === undefined))
+    throw new OperationError("ERR_USAGE", "name exactly one of --root and --root-from");
+  if (root !== undefined) return { rootFile: await readFileBounded(root, ROOT_BYTES_MAX), source: root };
+  const source = rootFrom!;
+  const rootFile = await sourceOf(source)(FIRST_ROOT);
+  if (!rootFile) throw new OperationError("ERR_FETCH", `there is no ${FIRST_ROOT} in ${source}`);
+  if (rootFile.length > ROOT_BYTES_MAX)
+    throw new OperationError("ERR_FILE_TOO_LARGE", `${FIRST_ROOT} has ${rootFile.length} bytes`);
+  return { rootFile, source };
+}
+
 function sourceOf(source: string): FetchFile {
   return /^https?:\/\//.test(source) ? httpFetch(source) : folderFetch(source);
 }
@@ -191,7 +236,7 @@ async function readPresented(options: { dump?: string; token?: string; reader?: 
 }
 
 async function readTag(): Promise<Uint8Array> {
-  const reader = await openReader({ socket: process.env["PCSCLITE_CSOCK_NAME"] ?? DEFAULT_PCSC_SOCKET });
+  const reader = await openReader({ socket: process.env.PCSCLITE_CSOCK_NAME ?? DEFAULT_PCSC_SOCKET });
   try {
     const tag = await reader.waitForTag(AbortSignal.timeout(TAG_SECONDS_MAX * 1000));
     return await readDump(tag);

@@ -74,11 +74,16 @@ export async function acceptPublished(home: Home, fetch: FetchFile, now: number)
 
 /** What was accepted last, without a network. @throws OperationError ERR_TRUST_MISSING */
 export async function loadAccepted(home: Home): Promise<TrustedState> {
+  return loadTrust(home.trust, { file: await readPublishedRoot(home) });
+}
+
+/** Root v1 as it was published and accepted, without a network. @throws OperationError ERR_TRUST_MISSING */
+export async function readPublishedRoot(home: Home): Promise<Uint8Array> {
   const { signed } = await readFirstRoot(home);
   const file = await readFileIfPresent(rootFile(home), METADATA_BYTES_MAX.root);
   if (!file || !equalBytes(parseMetadata("root", file).signedBytes, signed))
     throw new OperationError("ERR_TRUST_MISSING", "nothing was accepted yet; run status with --vault");
-  return loadTrust(home.trust, { file });
+  return file;
 }
 
 /** Root v1 as published, the only file whose signed part hashes to the authority. */

@@ -169,6 +169,18 @@ test("init, enroll, status, review, sign, reject and suspend from the command li
     assert.equal(verified.code, 0, verified.err);
     assert.match(verified.out, /batches 2: 2 of 2 needed, complete/);
     assert.match(verified.out, /Trustee 2/);
+    const [paper, root] = [path.join(world.folder, "sheet.md"), path.join(world.folder, "1.root.json")];
+    const sheet = await via("--json", "sheet", ...home, "--out", paper, "--root-out", root, "--domain", "a.example");
+    assert.equal(sheet.code, 0, sheet.err);
+    const printed = JSON.parse(sheet.out) as { authority: { hex: string; words: string }; dns: string };
+    assert.equal(printed.authority.hex, formatHex(world.authority));
+    assert.deepEqual(await readFile(root), await readFile(metadata("1.root.json")));
+    const text = await readFile(paper, "utf8");
+    for (const word of printed.authority.words.split(" ")) assert.ok(text.includes(` ${word}`), word);
+    assert.ok(text.includes(printed.dns) && printed.dns.includes(printed.authority.hex));
+    assert.ok(/"(.*)"/.exec(printed.dns)![1]!.length <= 255, "one string of a TXT record");
+    assert.equal((await via("sheet", ...home, "--domain", 'x" y')).code, 2);
+    assert.match((await via("sheet", "--home", made)).err, /ERR_HOME/);
     const unknown = await via("--json", "verify", metadata("2.batches.json"), "--home", made);
     assert.equal(unknown.code, 1);
     assert.deepEqual(JSON.parse(unknown.out)[0].quorums, []);

@@ -33,6 +33,7 @@ import {
 } from "./commands.ts";
 import { homeAt } from "./home.ts";
 import { addInspectCommands } from "./inspect-cli.ts";
+import { addSheetCommand } from "./sheet-cli.ts";
 import {
   eventJson,
   genesisJson,
@@ -204,6 +205,7 @@ rehearsable(signing(vaultCommand(trustee, "sign-event <id>", "Sign a status even
 
 addCarryCommands(trustee);
 addInspectCommands(trustee);
+addSheetCommand(trustee);
 
 function offline(command: Command): Command {
   return command
