@@ -91,6 +91,11 @@ export class PcscService {
     for (const { socket } of this.#clients.values()) socket.destroy();
   }
 
+  /** Clients that wait to be told of a change. */
+  get watchers(): number {
+    return [...this.#clients.values()].filter(({ waiting }) => waiting).length;
+  }
+
   /** Tells every waiting client once; it then asks for the states itself. */
   notify(): void {
     for (const client of this.#clients.values()) this.#wake(client, RV.success);

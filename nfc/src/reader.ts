@@ -21,6 +21,8 @@ export interface NfcReader {
   waitForTag(signal?: AbortSignal): Promise<TagReader>;
   /** Resolves when the tag given out last is gone, be it with the reader itself; at once when there was none. */
   waitForRemoval(signal?: AbortSignal): Promise<void>;
+  /** Resolves when no tag at all lies on the reader: not the one given, and none that took its place. */
+  waitForEmpty(signal?: AbortSignal): Promise<void>;
   close(): void;
 }
 
@@ -47,6 +49,9 @@ export async function openReader(options: OpenReaderOptions): Promise<NfcReader>
     },
     async waitForRemoval(signal) {
       await field.until((now) => now?.kind !== "tag" || now.tag !== given, signal);
+    },
+    async waitForEmpty(signal) {
+      await field.until((now) => now?.kind !== "tag", signal);
     },
     close: () => child.kill(),
   };

@@ -122,6 +122,7 @@ export class SimulatorControl {
       successes,
       failures,
       handLeft,
+      watchers: this.#service.watchers,
       ...(reader.tag ? { uid: formatHex(reader.tag.uid) } : {}),
     };
   }

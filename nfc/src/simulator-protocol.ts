@@ -49,6 +49,8 @@ export interface ReaderStatus {
   readonly uid?: string;
   /** Tags the hand has still to lay down, the one in the field included. */
   readonly handLeft: number;
+  /** Threads of PC/SC clients that wait for a change of any reader. */
+  readonly watchers: number;
 }
 
 export interface TagContent {

@@ -138,7 +138,7 @@ test("a tag pulled at any moment keeps its serial, and gets it at the next tap",
     await writing;
     clearInterval(again);
     await simulator.remove();
-    await reader.waitForRemoval();
+    await reader.waitForEmpty();
   }
   // The last faults lie behind the write: they strike at a beep, or at the next tag.
   await assertSound(station, uids);
@@ -170,7 +170,7 @@ test("killed between any two steps and started again, the station loses no seria
       await writeTags([reader], station.work({ count: 1 }));
     }
     await simulator.remove();
-    await reader.waitForRemoval();
+    await reader.waitForEmpty();
   }
   await assertSound(station, uids);
   assert.deepEqual(station.ledger.counts, { written: 8, void: 0, reserved: 0, free: 0, uploaded: 0 });
@@ -187,7 +187,7 @@ test("unfit tags are put aside without using up a serial", async () => {
     await simulator.insert(uid);
     await writeTags([reader], other.work({ count: 1 }));
     await simulator.remove();
-    await reader.waitForRemoval();
+    await reader.waitForEmpty();
   }
   const work = station.work({ count: 1 });
   const writing = writeTags([reader], {
@@ -207,12 +207,12 @@ test("unfit tags are put aside without using up a serial", async () => {
   assert.deepEqual(station.ledger.counts, { written: 1, void: 0, reserved: 0, free: 1, uploaded: 0 });
   // The tag that was just written is no blank one for the next serial.
   await simulator.remove();
-  await reader.waitForRemoval();
+  await reader.waitForEmpty();
   await simulator.insert(good!);
   await assert.rejects(writeTags([reader], station.work({ idleMs: 300 })), { code: "ERR_TAG_TIMEOUT" });
   assert.equal(station.events.at(-1)?.kind, "already");
   await simulator.remove();
-  await reader.waitForRemoval();
+  await reader.waitForEmpty();
   for (const each of [station, other]) await each.ledger.close();
 });
 
@@ -223,7 +223,7 @@ test("a worn-out tag makes its serial void, and the serial goes to no other tag"
   await simulator.arm({ kind: "drop", worn: true }, 12);
   await writeTags([reader], station.work({ count: 1 }));
   await simulator.remove();
-  await reader.waitForRemoval();
+  await reader.waitForEmpty();
   await simulator.insert(good);
   await writeTags([reader], station.work());
   assert.deepEqual(
@@ -237,7 +237,7 @@ test("a worn-out tag makes its serial void, and the serial goes to no other tag"
   assert.deepEqual([voided.result, voided.index], ["void", 100]);
   await assertSound(station, [worn, good]);
   await simulator.remove();
-  await reader.waitForRemoval();
+  await reader.waitForEmpty();
   await station.ledger.close();
 });
 
@@ -250,7 +250,7 @@ test("with locking, a tag is read-only when its receipt says so", async () => {
   assert.deepEqual([memory[10], memory[11], memory[15]], [0xff, 0xff, 0x0f]);
   assert.equal(decodeReceipt(station.ledger.receipts[0]!).receipt.locked, true);
   await simulator.remove();
-  await reader.waitForRemoval();
+  await reader.waitForEmpty();
   await station.ledger.close();
 });
 
@@ -283,6 +283,6 @@ test("two readers share one kit, and one of them is unplugged in the middle", as
     second.close();
     await station.ledger.close();
     await simulator.remove(VIRTUAL_READER_NAME);
-    await reader.waitForRemoval();
+    await reader.waitForEmpty();
   }
 });
