@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -16,6 +16,8 @@ import { lockedPython, runPeer, skipReason } from "./peers-python.ts";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = mkdtempSync(path.join(tmpdir(), "via-life-"));
+// PostgreSQL does not run as root: its own user must be able to reach the database below this folder.
+chmodSync(folder, 0o755);
 const home = path.join(folder, "via");
 const published = path.join(home, "vault", "public");
 const dump = (index: number) => path.join(home, "station", "tags", `${index}.bin`);
@@ -108,9 +110,9 @@ test("a node with nothing but a copy of the public files and the pinned root acc
   await via("node", "init", "--root", root, "--home", node, "--development", "--yes");
   assert.equal((await via("node", "refresh", "--from", copy, "--home", node)).exitCode, 0);
   const accepted = await via("node", "check", "--dump", dump(1), "--home", node);
-  assert.deepEqual([accepted.exitCode, accepted.result["code"]], [0, "accept"]);
+  assert.deepEqual([accepted.exitCode, accepted.result.code], [0, "accept"]);
   const refused = await via("node", "check", "--dump", dump(0), "--home", node);
-  assert.deepEqual([refused.exitCode, refused.result["code"]], [1, "revoked"]);
+  assert.deepEqual([refused.exitCode, refused.result.code], [1, "revoked"]);
 });
 
 test("a node in use refuses an authority that requires no witness", async () => {
@@ -118,7 +120,7 @@ test("a node in use refuses an authority that requires no witness", async () => 
   const root = path.join(published, "root", "1.root.json");
   await via("node", "init", "--root", root, "--home", node, "--yes");
   const { exitCode, result } = await via("node", "refresh", "--from", published, "--home", node);
-  assert.deepEqual([exitCode, result["error"]], [1, "witness-quorum-missing"]);
+  assert.deepEqual([exitCode, result.error], [1, "witness-quorum-missing"]);
 });
 
 test("unknown, truncated and foreign tokens are refused, and change nothing on the node's disk", async () => {
@@ -140,7 +142,7 @@ test("unknown, truncated and foreign tokens are refused, and change nothing on t
     const file = path.join(folder, "token");
     writeFileSync(file, bytes);
     const { exitCode, result } = await via("node", "check", "--token", file, "--home", node);
-    assert.deepEqual([exitCode, result["code"]], [1, code]);
+    assert.deepEqual([exitCode, result.code], [1, code]);
   }
   assert.deepEqual(snapshot(node), before);
 });
@@ -178,7 +180,7 @@ test("one flipped bit anywhere in the published files never turns a refusal into
     );
     await via("node", "refresh", "--from", copy, "--home", node);
     const { result } = await via("node", "check", "--dump", dump(0), "--home", node);
-    assert.notEqual(result["code"], "accept", `bit in ${path.relative(copy, file)} at ${at}`);
+    assert.notEqual(result.code, "accept", `bit in ${path.relative(copy, file)} at ${at}`);
   }
 });
 
