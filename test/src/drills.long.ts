@@ -1,0 +1,135 @@
+/**
+ * Drills: what docs/runbook.md tells people to do is done, command by command, with real homes, a real vault and a
+ * laptop that has no network. The transcript stays in the temporary folder.
+ */
+import assert from "node:assert/strict";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const folder = mkdtempSync(path.join(tmpdir(), "via-drill-"));
+const transcript = path.join(folder, "transcript.txt");
+const home = path.join(folder, "via");
+const COMMAND_MS_MAX = 300_000;
+/** Their tools ask for a passphrase; those in the second list ask for a yes as well. */
+const ASKS_PASSPHRASE = /^\.\/via (trustee (init|enroll|sign|submit)|writer init) /;
+const ASKS_YES = /^\.\/via (trustee (enroll|sign)|node init) /;
+/** The laptop that never meets a network. */
+const OFFLINE_HOME = "trustees/5";
+
+interface Finished {
+  readonly exitCode: number;
+  readonly output: string;
+  readonly errors: string;
+}
+
+let service: ChildProcess | undefined;
+
+after(async () => {
+  if (service?.exitCode === null) {
+    const ended = new Promise((resolve) => service?.once("exit", resolve));
+    service.kill("SIGTERM");
+    await ended;
+  }
+  if (existsSync(path.join(home, "vault"))) await run("./via", ["vault", "remove", "--home", `${home}/vault`, "--yes"]);
+  rmSync(home, { recursive: true, force: true });
+});
+
+function run(file: string, args: readonly string[]): Promise<Finished> {
+  const options = { cwd: ROOT, timeout: COMMAND_MS_MAX, maxBuffer: 64 * 1024 * 1024 };
+  return new Promise((resolve) => {
+    const child = execFile(file, args, options, (error, output, errors) => {
+      resolve({ exitCode: error === null ? 0 : Number(error.code ?? -1), output, errors });
+    });
+    child.stdin?.end();
+  });
+}
+
+/** A network with nothing in it, not even a loopback that is up; where the system lets us have one. */
+async function networkless(): Promise<readonly string[]> {
+  return (await run("unshare", ["--net", "true"])).exitCode === 0 ? ["unshare", "--net"] : [];
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
+    });
+  });
+}
+
+function drilledCommands(): readonly string[] {
+  const text = readFileSync(path.join(ROOT, "docs", "runbook.md"), "utf8");
+  const drill = text.slice(text.indexOf("<!-- drill -->"), text.indexOf("<!-- end of drill -->"));
+  return [...drill.matchAll(/```\n([\s\S]*?)```/g)].flatMap(([, block]) => block!.trim().split("\n"));
+}
+
+async function serve(command: string): Promise<void> {
+  const child = spawn("bash", ["-c", `exec ${command.replace(/ &$/, "")} --json`], {
+    cwd: ROOT,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  service = child;
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.once("data", () => resolve());
+    child.once("exit", (code) => reject(new Error(`the vault ended with ${code}`)));
+  });
+}
+
+test("the ceremony of the runbook: three of five, one of them without a network", async (t) => {
+  const offline = await networkless();
+  t.diagnostic(offline.length > 0 ? "the fifth laptop has no network at all" : "no network of its own to take away");
+  t.diagnostic(`transcript: ${transcript}`);
+  mkdirSync(home);
+  const secret = path.join(home, "passphrase");
+  writeFileSync(secret, "a drill, and no secret\n", { mode: 0o600 });
+  const port = String(await freePort());
+  const commands = drilledCommands();
+  assert.ok(commands.length > 30, `${commands.length} commands`);
+  const said: string[] = [];
+  // What a person copies from one screen to the next command.
+  const copied = { EVENT: "", AUTHORITY: "" };
+  for (const written of commands) {
+    let command = written.replaceAll(".via/", `${home}/`).replaceAll("8080", port);
+    for (const [name, value] of Object.entries(copied))
+      command = command.replaceAll(new RegExp(`\\b${name}\\b`, "g"), value);
+    if (ASKS_PASSPHRASE.test(written)) command += ` --passphrase-file ${secret}`;
+    if (ASKS_YES.test(written)) command += " --yes";
+    if (command.endsWith("&")) {
+      await serve(command);
+      said.push(`$ ${written}\n`);
+      continue;
+    }
+    if (command.startsWith("./via ")) command += " --json";
+    const [file, ...before] = written.includes(`.via/${OFFLINE_HOME}`) ? [...offline, "bash"] : ["bash"];
+    const { exitCode, output, errors } = await run(file!, [...before, "-c", command]);
+    said.push(`$ ${written}\n${output}${errors}`);
+    writeFileSync(transcript, said.join("\n"));
+    assert.equal(exitCode, 0, `${written}\n${output}${errors}`);
+    const result = command.endsWith("--json") ? (JSON.parse(output) as Record<string, unknown>) : {};
+    assertStep(written, result);
+    if (written.includes("vault request")) copied.EVENT = String(result.event);
+    if (written.includes("trustee sheet")) copied.AUTHORITY = String((result.authority as { hex: string }).hex);
+    if (written.includes("node device")) writeFileSync(path.join(home, "devices", "subjects.txt"), `${result.did}\n`);
+  }
+  const keystore = readFileSync(path.join(home, OFFLINE_HOME, "keystore.json"), "utf8");
+  for (const secretText of [keystore, "a drill, and no secret"])
+    assert.ok(!readFileSync(transcript, "utf8").includes(secretText), "no secret is in the transcript");
+});
+
+/** What a person would look at after some of the steps. */
+function assertStep(command: string, result: unknown): void {
+  const signers = (each: unknown) =>
+    (each as { quorums: { signed: { name?: string }[] }[] }).quorums[0]!.signed.map(({ name }) => name).sort();
+  if (command.includes("verify .via/vault/genesis"))
+    for (const part of result as unknown[]) assert.deepEqual(signers(part), ["Amara", "Bjarne", "Esi"]);
+  if (command.includes("2.batches.json"))
+    assert.deepEqual(signers((result as unknown[])[0]), ["Amara", "Bjarne", "Esi"]);
+  if (command.includes("--dry-run")) assert.equal((result as { dryRun: boolean }).dryRun, true);
+}
