@@ -14,6 +14,7 @@ import { generateKeyPair, signWith } from "./keys.ts";
 import { CK } from "./pkcs11.ts";
 import { openPool, type SigningPool } from "./pool.ts";
 import { Persistence, type Recovery } from "./recovery.ts";
+import { openSoftwareKeys, type SoftwareReference } from "./software.ts";
 
 export { KEY_ID_BYTES_MAX, KEY_LABEL_LENGTH_MAX } from "./keys.ts";
 export type { TokenName } from "./pkcs11.ts";
@@ -21,6 +22,7 @@ export { POOL_WORKERS_MAX, type SigningPool } from "./pool.ts";
 export type { Recovery } from "./recovery.ts";
 export { generateKeys, initSoftHsmToken, type KeyRequest } from "./setup.ts";
 export { findSoftHsm, type SoftHsmRequest, type SoftHsmToken } from "./softhsm.ts";
+export { openSoftwareKeys, type SoftwareReference } from "./software.ts";
 
 export type HsmOptions = DeviceOptions;
 
@@ -29,6 +31,9 @@ export interface TokenReference extends HsmOptions {
   /** SoftHSM's configuration: SOFTHSM2_CONF of the process that opens the token. Other modules need none. */
   readonly confFile?: string;
 }
+
+/** Where the keys of a configuration are: in a token, or in files on a laptop that has none. */
+export type KeysReference = TokenReference | SoftwareReference;
 
 export interface Hsm {
   readonly tokenLabel: string;
@@ -41,6 +46,11 @@ export interface Hsm {
   pool(id: Uint8Array, expected: PublicKey, workers: number): Promise<SigningPool>;
   /** Signers and pools given out before are dead afterwards. */
   close(): Promise<void>;
+}
+
+/** Whichever it is. @throws as openHsm and openSoftwareKeys do */
+export function openKeys(keys: KeysReference, observe?: (recovery: Recovery) => void): Promise<Hsm> {
+  return "software" in keys ? openSoftwareKeys(keys) : openHsm(keys, observe);
 }
 
 /**

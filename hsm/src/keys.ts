@@ -165,16 +165,19 @@ export function parsePoint(point: Uint8Array): PublicKey {
   throw new OperationError("ERR_HSM_KEY", `a public point of ${point.length} bytes in no known form`);
 }
 
+const MECHANISMS = { ed25519: { mechanism: CK.CKM_EDDSA }, p256: { mechanism: CK.CKM_ECDSA } } as const;
+// One for all calls of a thread: they are synchronous, and a new one each would cost more than the rest of the binding.
+const OUTPUT = Buffer.alloc(SIGNATURE_BYTES);
+
 /** One signature: 64 bytes, P-256 as r ‖ s with low S. Throws what the binding throws. */
 export function signWith({ library, handle }: Session, key: TokenKey, message: Uint8Array): Uint8Array {
-  const edwards = key.publicKey.algorithm === "ed25519";
-  // A copy that lives until the call returns: the binding keeps no reference to its input.
-  const input = Buffer.from(edwards ? message : sha256(message));
-  library.C_SignInit(handle, { mechanism: edwards ? CK.CKM_EDDSA : CK.CKM_ECDSA }, key.privateHandle);
-  const signature = new Uint8Array(library.C_Sign(handle, input, Buffer.alloc(SIGNATURE_BYTES)));
+  const { algorithm } = key.publicKey;
+  const { buffer, byteOffset, byteLength } = algorithm === "ed25519" ? message : sha256(message);
+  library.C_SignInit(handle, MECHANISMS[algorithm], key.privateHandle);
+  const signature = new Uint8Array(library.C_Sign(handle, Buffer.from(buffer, byteOffset, byteLength), OUTPUT));
   if (signature.length !== SIGNATURE_BYTES)
     throw new OperationError("ERR_HSM_DEVICE", `the token gave a signature of ${signature.length} bytes`);
-  return edwards ? signature : withLowS(signature);
+  return algorithm === "ed25519" ? signature : withLowS(signature);
 }
 
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;

@@ -1,5 +1,5 @@
 /** Packs of messages on their way to a signing thread, and what comes back. */
-import { concat, type OperationCode } from "@viafabric/schemas";
+import { concat, type OperationCode, SIGNATURE_BYTES } from "@viafabric/schemas";
 import type { Fault } from "./ckr.ts";
 import type { Era } from "./device.ts";
 import type { KeySession } from "./key-session.ts";
@@ -14,8 +14,8 @@ export interface PoolTask {
 }
 
 export interface PoolAnswer {
-  /** For the first messages of the pack, in order: all of them unless there is a failure. */
-  readonly signatures: readonly Uint8Array[];
+  /** One after the other, for the first messages of the pack: for all of them unless there is a failure. */
+  readonly signatures: Uint8Array;
   readonly failure?: { readonly fault: Fault; readonly code: OperationCode; readonly message: string };
 }
 
@@ -40,16 +40,23 @@ export function packTask(era: Era, messages: readonly Uint8Array[]): PoolTask {
   return { era: { ...era, slot: new Uint8Array(era.slot) }, packed: concat(...messages), ends };
 }
 
-/** Signs a pack in order. @param take given each signature at once; it throws to stop */
+/**
+ * Signs a pack in order.
+ * @param signatures filled as they are made
+ * @param made told of each one at once; it throws to stop
+ */
 export function signPack(
   { session, key }: KeySession,
   { packed, ends }: PoolTask,
-  take: (message: Uint8Array, signature: Uint8Array) => void,
+  signatures: Uint8Array,
+  made: (message: Uint8Array, signature: Uint8Array) => void,
 ): void {
   let start = 0;
-  for (const end of ends) {
+  ends.forEach((end, i) => {
     const message = packed.subarray(start, end);
-    take(message, signWith(session, key, message));
+    const signature = signWith(session, key, message);
+    made(message, signature);
+    signatures.set(signature, i * SIGNATURE_BYTES);
     start = end;
-  }
+  });
 }

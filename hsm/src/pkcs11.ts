@@ -166,9 +166,6 @@ export function findToken(module: Module, name: TokenName): TokenSlot {
   return token;
 }
 
-/** A PIN file larger than this is not a PIN file. */
-export const PIN_BYTES_MAX = 256;
-
 /**
  * Logs the process in. It happens in a worker that reads the PIN file and ends at once: the binding takes the PIN as a
  * JavaScript string, which cannot be wiped, and a thread that has ended leaves no copy of it behind.

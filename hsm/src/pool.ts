@@ -67,13 +67,12 @@ export function openPool({ device, persistence, id, publicKey, workers }: PoolOp
       const signPack = async (thread: PoolThread, first: number, end: number): Promise<void> => {
         let done = first;
         await persistence.run(async (era, progress) => {
-          const answer = await thread.ask(packTask(era, messages.slice(done, end)));
-          for (const signature of answer.signatures) {
-            assert(signatures[done] === undefined && done < end && signature.length === SIGNATURE_BYTES);
-            signatures[done++] = signature;
+          const { signatures: made, failure } = await thread.ask(packTask(era, messages.slice(done, end)));
+          for (let start = 0; start < made.length; start += SIGNATURE_BYTES) {
+            assert(signatures[done] === undefined && done < end);
+            signatures[done++] = made.slice(start, start + SIGNATURE_BYTES);
           }
-          if (answer.signatures.length > 0) progress();
-          const { failure } = answer;
+          if (made.length > 0) progress();
           if (failure) throw new HsmError(failure.code, failure.message, failure);
         });
         assert.equal(done, end);

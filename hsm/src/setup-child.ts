@@ -1,7 +1,7 @@
 /** The process that makes tokens and keys for setup.ts: one request on standard input, one answer on standard output. */
 import { text } from "node:stream/consumers";
 import { CodedError } from "@viafabric/schemas";
-import { openHsm } from "./index.ts";
+import { openKeys } from "./index.ts";
 import { keyRequestOf, publicKeyText, type SetupAnswer, type SetupRequest } from "./setup.ts";
 import { confFileIn, makeSoftHsmToken } from "./softhsm.ts";
 
@@ -12,8 +12,8 @@ async function perform(request: SetupRequest): Promise<unknown> {
     return makeSoftHsmToken(request.init);
   }
   const { token, keys } = request;
-  if (token.confFile !== undefined) process.env.SOFTHSM2_CONF = token.confFile;
-  const hsm = await openHsm(token);
+  if ("confFile" in token) process.env.SOFTHSM2_CONF = token.confFile;
+  const hsm = await openKeys(token);
   try {
     const made: string[] = [];
     for (const { id, label, algorithm } of keys.map(keyRequestOf))

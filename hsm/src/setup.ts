@@ -18,7 +18,7 @@ import {
   parseHex,
   parsePublicKey,
 } from "@viafabric/schemas";
-import type { TokenReference } from "./index.ts";
+import type { KeysReference } from "./index.ts";
 import type { SoftHsmRequest, SoftHsmToken } from "./softhsm.ts";
 
 export interface KeyRequest {
@@ -40,7 +40,7 @@ export async function initSoftHsmToken(request: SoftHsmRequest): Promise<SoftHsm
  * Generates key pairs in a token, in order.
  * @throws OperationError ERR_HSM_KEY when an id is taken: the keys before it were made
  */
-export async function generateKeys(token: TokenReference, keys: readonly KeyRequest[]): Promise<readonly PublicKey[]> {
+export async function generateKeys(token: KeysReference, keys: readonly KeyRequest[]): Promise<readonly PublicKey[]> {
   const made = await run({ token, keys: keys.map(({ id, ...rest }) => ({ id: formatHex(id), ...rest })) });
   return (made as readonly string[]).map((spki) => parsePublicKey(parseBase64(spki)));
 }
@@ -49,7 +49,7 @@ export async function generateKeys(token: TokenReference, keys: readonly KeyRequ
 export type SetupRequest =
   | { readonly init: SoftHsmRequest }
   | {
-      readonly token: TokenReference;
+      readonly token: KeysReference;
       readonly keys: readonly (Omit<KeyRequest, "id"> & { readonly id: string })[];
     };
 

@@ -6,7 +6,7 @@
  * far and forgets its session; what to do about it is decided in the main thread (recovery.ts).
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { isValidSignature, OperationError, type PublicKey, parsePublicKey } from "@viafabric/schemas";
+import { isValidSignature, OperationError, type PublicKey, parsePublicKey, SIGNATURE_BYTES } from "@viafabric/schemas";
 import { faultOf, HsmError, hsmError } from "./ckr.ts";
 import { abandon, closeSession, type KeySession, openKeySession, stillOpen } from "./key-session.ts";
 import { type PoolAnswer, type PoolTask, signPack } from "./pack.ts";
@@ -31,23 +31,28 @@ function verify(message: Uint8Array, signature: Uint8Array): void {
 }
 
 function answer(task: PoolTask): PoolAnswer {
-  const made: Uint8Array[] = [];
+  const signatures = new Uint8Array(task.ends.length * SIGNATURE_BYTES);
+  let verified = 0;
   try {
-    signPack(sessionFor(task), task, (message, signature) => {
+    signPack(sessionFor(task), task, signatures, (message, signature) => {
       verify(message, signature);
-      made.push(signature);
+      verified++;
     });
-    return { signatures: made };
+    return { signatures };
   } catch (error) {
     if (open) abandon(open.session);
     open = undefined;
     const { code, message } = error instanceof OperationError ? error : hsmError("sign", error);
-    return { signatures: made, failure: { fault: faultOf(error), code, message } };
+    const failure = { fault: faultOf(error), code, message };
+    return { signatures: signatures.slice(0, verified * SIGNATURE_BYTES), failure };
   }
 }
 
 parentPort!.on("message", (task: PoolTask | "close") => {
-  if (task !== "close") return parentPort!.postMessage(answer(task));
+  if (task !== "close") {
+    const result = answer(task);
+    return parentPort!.postMessage(result, [result.signatures.buffer as ArrayBuffer]);
+  }
   if (open) closeSession(open.session);
   parentPort!.close();
 });

@@ -9,7 +9,7 @@
 import path from "node:path";
 import { EXIT, lockFolder } from "@viafabric/platform";
 import { OperationError } from "@viafabric/schemas";
-import { openHsm } from "./index.ts";
+import { openKeys } from "./index.ts";
 import { readSignerConfig } from "./signer/config.ts";
 import { refusalOf } from "./signer/protocol.ts";
 import { serveSigner } from "./signer/server.ts";
@@ -21,9 +21,9 @@ async function main(configFile: string | undefined, attached: boolean): Promise<
   const unlock = await lockFolder(path.dirname(path.resolve(configFile)), "signer.lock");
   try {
     // SoftHSM reads it when it is initialised, so it is set before.
-    if (config.hsm.confFile !== undefined) process.env.SOFTHSM2_CONF = config.hsm.confFile;
+    if ("confFile" in config.hsm) process.env.SOFTHSM2_CONF = config.hsm.confFile;
     const clock = () => Math.floor(Date.now() / 1000);
-    const hsm = await openHsm(config.hsm, (recovered) => {
+    const hsm = await openKeys(config.hsm, (recovered) => {
       process.stderr.write(`${JSON.stringify({ time: clock(), recovered })}\n`);
     });
     try {

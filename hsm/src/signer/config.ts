@@ -5,6 +5,9 @@
  *       "tokenSerial": "…", "pinFile": "../hsm/pin", "root": "1.root.json", "public": "../../public",
  *       "socket": "signer.sock", "keys": { "issuer": { "id": "<hex>", "spki": "<base64>" }, "log": …, … } }
  *
+ * On a laptop without a module, `"software": "keys", "passphraseFile": "keys/passphrase"` stand in place of module,
+ * conf, token and PIN.
+ *
  * The keys are pinned by their public halves: what stands behind an id in the token must be exactly that.
  */
 import path from "node:path";
@@ -20,7 +23,7 @@ import {
   parseUtf8,
   utf8,
 } from "@viafabric/schemas";
-import { POOL_WORKERS_MAX, type TokenReference } from "../index.ts";
+import { type KeysReference, POOL_WORKERS_MAX } from "../index.ts";
 
 export const SIGNER_KEYS = ["issuer", "log", "status", "snapshot", "timestamp", "revocations"] as const;
 /** What each key is for; no key has two purposes. */
@@ -33,7 +36,7 @@ export interface PinnedKey {
 }
 
 export interface SignerConfig {
-  readonly hsm: TokenReference;
+  readonly hsm: KeysReference;
   /** File of root v1. */
   readonly root: string;
   /** Folder of what is published. */
@@ -49,13 +52,18 @@ type JsonObject = Readonly<Record<"keys" | "id" | "spki" | "workers", unknown>> 
 const CONFIG_BYTES_MAX = 64 * 1024;
 
 export function formatSignerConfig({ hsm, root, public: published, socket, keys, workers }: SignerConfig): Uint8Array {
-  const { module, confFile, tokenLabel, tokenSerial, pinFile } = hsm;
   const pinned = SIGNER_KEYS.map((name) => {
     const { id, publicKey } = keys[name];
     return [name, { id: formatHex(id), spki: formatBase64(publicKey.spki) }] as const;
   });
-  const json = { module, conf: confFile, tokenLabel, tokenSerial, pinFile, root, public: published, socket, workers };
+  const json = { ...placeJson(hsm), root, public: published, socket, workers };
   return utf8(`${JSON.stringify({ ...json, keys: Object.fromEntries(pinned) }, undefined, 2)}\n`);
+}
+
+function placeJson(hsm: KeysReference): object {
+  if ("software" in hsm) return { software: hsm.software, passphraseFile: hsm.passphraseFile };
+  const { module, confFile, tokenLabel, tokenSerial, pinFile } = hsm;
+  return { module, conf: confFile, tokenLabel, tokenSerial, pinFile };
 }
 
 /** @throws OperationError ERR_SIGNER_CONFIG */
@@ -74,20 +82,23 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
   const text = (name: string): string => asText(json[name], name);
   const file = (name: string): string => path.resolve(folder, text(name));
   const optional = (name: string): boolean => json[name] !== undefined;
-  const known = [...PATHS, ...OPTIONAL, "module", "keys"];
+  const software = optional("software");
+  const known = [...COMMON, ...(software ? SOFTWARE : TOKEN)];
   for (const name of Object.keys(json)) if (!known.includes(name)) throw new TypeError(`unknown member ${name}`);
   const listed = asObject(json.keys, "keys");
   const keys = Object.fromEntries(SIGNER_KEYS.map((name) => [name, asPinnedKey(listed[name], name)]));
   const kids = new Set(SIGNER_KEYS.map((name) => formatHex(keys[name]!.publicKey.kid)));
   if (kids.size < SIGNER_KEYS.length) throw new TypeError("one key has two purposes");
   return {
-    hsm: {
-      module: text("module"),
-      pinFile: file("pinFile"),
-      ...(optional("conf") ? { confFile: file("conf") } : {}),
-      ...(optional("tokenLabel") ? { tokenLabel: text("tokenLabel") } : {}),
-      ...(optional("tokenSerial") ? { tokenSerial: text("tokenSerial") } : {}),
-    },
+    hsm: software
+      ? { software: file("software"), passphraseFile: file("passphraseFile") }
+      : {
+          module: text("module"),
+          pinFile: file("pinFile"),
+          ...(optional("conf") ? { confFile: file("conf") } : {}),
+          ...(optional("tokenLabel") ? { tokenLabel: text("tokenLabel") } : {}),
+          ...(optional("tokenSerial") ? { tokenSerial: text("tokenSerial") } : {}),
+        },
     root: file("root"),
     public: file("public"),
     socket: file("socket"),
@@ -96,8 +107,9 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
   };
 }
 
-const PATHS = ["pinFile", "root", "public", "socket"];
-const OPTIONAL = ["conf", "tokenLabel", "tokenSerial", "workers"];
+const COMMON = ["root", "public", "socket", "keys", "workers"];
+const TOKEN = ["module", "conf", "tokenLabel", "tokenSerial", "pinFile"];
+const SOFTWARE = ["software", "passphraseFile"];
 
 function asPinnedKey(value: unknown, name: string): PinnedKey {
   const key = asObject(value, `key ${name}`);
