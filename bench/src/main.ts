@@ -4,6 +4,7 @@
  * Exit code 0 when every judged figure reached its goal, 1 when one did not, 2 for an unknown name.
  */
 import type { Bench } from "./figure.ts";
+import { hsmLatency, hsmSign } from "./hsm.ts";
 import { revocationDay, revocationSize, revocationSpeed } from "./revocation.ts";
 import { verify } from "./verify.ts";
 
@@ -12,6 +13,8 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   "revocation-speed": revocationSpeed,
   "revocation-day": revocationDay,
   verify,
+  "hsm-sign": hsmSign,
+  "hsm-latency": hsmLatency,
 };
 
 async function main(names: readonly string[]): Promise<number> {
