@@ -78,6 +78,8 @@ export async function auditAll(source: FetchFile, options: AllOptions): Promise<
     throw new OperationError("ERR_AUDIT_STATE", `the state is of authority ${formatHex(state.authority)}`);
   }
   let decisions: Authority | undefined;
+  /** Whether the log was read to its end: else nobody can tell what belongs to it. */
+  let complete = false;
   const { pause, started, advanced } = options;
   const report = await auditLog(
     { log: subFolder(published, "log"), published },
@@ -93,6 +95,7 @@ export async function auditAll(source: FetchFile, options: AllOptions): Promise<
         pause: (resume) => pause({ authority: start.pin.authority, resume, decisions: decisions!.encode() }),
       }),
       close: async (found) => {
+        complete = true;
         await decisions!.close();
         await checkEnd(published, start, decisions!, found);
       },
@@ -100,10 +103,9 @@ export async function auditAll(source: FetchFile, options: AllOptions): Promise<
       ...(advanced && { advanced }),
     },
   );
-  const complete = decisions !== undefined && report.checkpoint !== undefined;
   // What an earlier run asked for is not known to this one, so only a run from the start can tell what is left over.
   const walk =
-    options.files && complete && !state
+    options.files && complete && report.checkpoint && !state
       ? await walkFiles({ files: options.files, published, seen, log: report.checkpoint, authority: decisions! })
       : undefined;
   return summary(report, walk, start, decisions, state?.resume.position ?? 0);

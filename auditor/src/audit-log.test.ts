@@ -1,104 +1,33 @@
 import assert from "node:assert/strict";
-import { createPrivateKey, createPublicKey, sign } from "node:crypto";
 import { test } from "node:test";
 import {
   concat,
   EMPTY_ROOT,
   type ErrorCode,
-  ed25519PublicKey,
   encodeEventBody,
   encodeLeaf,
   encodeManifest,
-  formatNote,
   hashLeaf,
   type Leaf,
   type Manifest,
-  MerkleFrontier,
   manifestHash,
   noteVerifier,
   OperationError,
-  parseHex,
   rootOf,
-  type Signer,
   sha256,
-  signNote,
   tokenLeaf,
   utf8,
 } from "@viafabric/schemas";
-import { formatCheckpoint, formatProof, policyOfLog } from "@viafabric/transparency-log";
-import { type FetchFile, proveInclusion, subFolder } from "@viafabric/transparency-log/client";
-import { openLogOn } from "@viafabric/transparency-log/log";
+import { formatProof, policyOfLog } from "@viafabric/transparency-log";
+import { proveInclusion, subFolder } from "@viafabric/transparency-log/client";
 import { type AuditReport, auditLog } from "./audit-log.ts";
+import { type Files, fetchFrom, publish, seededSigner } from "./fixtures.test.ts";
 
 const ORIGIN = "log.example/audited";
 const AUTHORITY = sha256(utf8("authority"));
 
-const signer: Signer = (() => {
-  const der = concat(parseHex("302e020100300506032b657004220420"), new Uint8Array(32).fill(7));
-  const key = createPrivateKey({ key: Buffer.from(der), format: "der", type: "pkcs8" });
-  const spki = new Uint8Array(createPublicKey(key).export({ format: "der", type: "spki" }));
-  return {
-    publicKey: ed25519PublicKey(spki.slice(12)),
-    sign: async (message) => new Uint8Array(sign(null, message, key)),
-  };
-})();
+const signer = seededSigner("log");
 const policy = policyOfLog(noteVerifier(ORIGIN, signer.publicKey));
-
-type Files = Map<string, Uint8Array>;
-
-/** Logs the entries in one append and returns the published files, `log/` and what `beside` adds. */
-async function publish(entries: readonly Uint8Array[], beside: Files = new Map()): Promise<Files> {
-  const files: Files = new Map(beside);
-  const staging: Files = new Map();
-  let held: Awaited<ReturnType<Parameters<typeof openLogOn>[0]["lock"]["read"]>>;
-  const log = await openLogOn({
-    verifier: noteVerifier(ORIGIN, signer.publicKey),
-    files: {
-      read: async (path) => files.get(`log/${path}`),
-      async putImmutable(all) {
-        for (const { path, bytes } of all) files.set(`log/${path}`, bytes);
-      },
-      async replace(path, bytes) {
-        files.set(`log/${path}`, bytes);
-      },
-    },
-    staging: {
-      list: async () => [...staging.keys()],
-      read: async (name) => staging.get(name)!,
-      async write(name, bytes) {
-        staging.set(name, bytes);
-      },
-      async remove(name) {
-        staging.delete(name);
-      },
-      async grow(_name, frontier) {
-        const grown = frontier.clone();
-        for (const entry of entries) grown.append(hashLeaf(entry));
-        return grown;
-      },
-      async close() {},
-    },
-    lock: {
-      read: async () => held,
-      async replace(_oldSize, next) {
-        held = next;
-      },
-    },
-    async sign(all) {
-      const frontier = new MerkleFrontier();
-      for (const entry of all) frontier.append(hashLeaf(entry));
-      const text = formatCheckpoint({ origin: ORIGIN, size: frontier.size, root: frontier.root() });
-      return formatNote({ text, signatures: [await signNote(text, ORIGIN, signer)] });
-    },
-  });
-  await log.append(entries);
-  return files;
-}
-
-const fetchFrom =
-  (files: ReadonlyMap<string, Uint8Array>): FetchFile =>
-  async (path) =>
-    files.get(path);
 
 function audit(files: Files, published = true): Promise<AuditReport> {
   const fetch = fetchFrom(files);
@@ -198,7 +127,7 @@ async function healthy(): Promise<{ files: Files; entries: Uint8Array[] }> {
     beside.set(`batch/${seq}/leaves.bin`, concat(...batch.tokens));
     beside.set(`batch/${seq}/tokens.bin`, batch.tokensBin);
   }
-  const files = await publish(entries, beside);
+  const files = await publish(ORIGIN, signer, entries, beside);
   const size = entries.length;
   const head = { size, root: rootOf(entries.map(hashLeaf)) };
   for (const [seq, batch] of [one, two].entries()) {
@@ -250,7 +179,7 @@ test("a log that is cut short is not verified: its source lacks files", async ()
 
 /** Entries in an order that a rule forbids, and the code they are refused with. */
 async function broken(entries: readonly Uint8Array[], code: ErrorCode = "ERR_LOG_RULE", beside?: Files): Promise<void> {
-  const report = await audit(await publish(entries, beside));
+  const report = await audit(await publish(ORIGIN, signer, entries, beside));
   assert.equal(report.verdict, "refused");
   assert.deepEqual(
     [...new Set(report.findings.map((finding) => finding.code))],
@@ -306,7 +235,7 @@ test("a manifest states exactly the token leaves behind its batch leaf", async (
       ["batch/0/tokens.bin", batch.tokensBin],
     ]);
   const good = batchOf(0, 10, 4);
-  const report = await audit(await publish(logged(good, good.tokens), beside(good)));
+  const report = await audit(await publish(ORIGIN, signer, logged(good, good.tokens), beside(good)));
   assert.deepEqual(report.findings, []);
   const cases: readonly [batch: Batch, tokens: readonly Uint8Array[]][] = [
     [good, good.tokens.slice(0, 3)],
@@ -353,7 +282,7 @@ test("a log that does not extend the checkpoint someone kept is refused", async 
 
 test("findings are counted beyond the ones that are shown", async () => {
   const entries = Array.from({ length: 1000 }, (_, i) => utf8(`\x09${i}`));
-  const report = await audit(await publish(entries));
+  const report = await audit(await publish(ORIGIN, signer, entries));
   assert.equal(report.findings.length, 20);
   assert.equal(report.findingsTotal, 1000);
 });
