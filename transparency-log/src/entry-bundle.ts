@@ -9,12 +9,15 @@ import { TILE_WIDTH } from "./tile.ts";
 export { ENTRY_BYTES_MAX };
 export const BUNDLE_BYTES_MAX = TILE_WIDTH * (2 + ENTRY_BYTES_MAX);
 
-/** Also the framing of a staging segment, which holds any number of entries. @throws FormatError ERR_LOG_ENTRY */
-export function encodeEntries(entries: readonly Uint8Array[]): Uint8Array {
-  let length = 0;
+/**
+ * Also the framing of a staging segment, which holds any number of entries.
+ * @param before bytes to leave free in front. @throws FormatError ERR_LOG_ENTRY
+ */
+export function encodeEntries(entries: readonly Uint8Array[], before = 0): Uint8Array {
+  let length = before;
   for (const entry of entries) length += 2 + entry.length;
   const out = new Uint8Array(length);
-  let at = 0;
+  let at = before;
   for (const entry of entries) {
     if (entry.length > ENTRY_BYTES_MAX) throw new FormatError("ERR_LOG_ENTRY", `an entry of ${entry.length} bytes`);
     out[at] = entry.length >>> 8;

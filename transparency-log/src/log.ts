@@ -29,7 +29,6 @@ import {
   VerificationError,
 } from "@viafabric/schemas";
 import { CHECKPOINT_PATH, type TreeHead } from "./checkpoint.ts";
-import { encodeEntries } from "./entry-bundle.ts";
 import {
   APPEND_BYTES_MAX,
   APPEND_ENTRIES_MAX,
@@ -169,15 +168,14 @@ class Sequencer implements Log {
       if (this.#unwritten > UNWRITTEN_BYTES_MAX) await this.#writing;
       const firstIndex = this.size;
       const segment = segmentName(firstIndex, firstIndex + entries.length);
-      const framed = encodeEntries(entries);
-      const bytes = formatSegment(this.#head.root, framed);
+      const { bytes, framed } = formatSegment(this.#head.root, entries);
       await this.#commit(segment, entries, async () => {
         // While the disk and the second computation are at work, the first one runs.
         const written = this.#ports.staging.write(segment.name, bytes);
         const second = written.then(() => this.#ports.staging.grow(segment.name, this.#frontier));
-        const hashes = hashInSlices(entries);
-        const [frontier, leafHashes] = await Promise.all([second, hashes]);
-        return { frontier, grown: growTip(this.#tip, entries, framed, leafHashes) };
+        const first = hashInSlices(entries).then((hashes) => growTip(this.#tip, entries, framed, hashes));
+        const [frontier, grown] = await Promise.all([second, first]);
+        return { frontier, grown };
       });
       await this.#settle(until);
       return { firstIndex, checkpoint: this.#note! };

@@ -6,14 +6,39 @@
  * append that is a second of work, done in a thread of its own while the first computation runs.
  */
 import { Worker } from "node:worker_threads";
-import { hashLeaf, MerkleFrontier, OperationError } from "@viafabric/schemas";
+import { concat, HASH_BYTES, MerkleFrontier, OperationError, writeSha256 } from "@viafabric/schemas";
 import { parseSegment, walkEntries } from "./staging.ts";
+
+const NODE_BYTES = 1 + 2 * HASH_BYTES;
+/** A tree of 2^53 entries has at most as many complete subtrees, and one more while an entry is added. */
+const PEAKS_MAX = 54;
 
 /** Grows a copy of `frontier` by the entries of a segment. */
 export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): MerkleFrontier {
-  const grown = frontier.clone();
-  for (const entry of walkEntries(parseSegment(segment).framed)) grown.append(hashLeaf(entry));
-  return grown;
+  // The input of a node, and behind it the peaks side by side: the two that make a node are always the last two, and
+  // a hash is never an object of its own.
+  const memory = Buffer.alloc(NODE_BYTES + PEAKS_MAX * HASH_BYTES, 1);
+  const node = memory.subarray(0, NODE_BYTES);
+  memory.set(concat(...frontier.peaks), NODE_BYTES);
+  let end = NODE_BYTES + frontier.peaks.length * HASH_BYTES;
+  let { size } = frontier;
+  let leaf = new Uint8Array(1);
+  for (const entry of walkEntries(parseSegment(segment).framed)) {
+    if (leaf.length !== 1 + entry.length) leaf = new Uint8Array(1 + entry.length);
+    leaf.set(entry, 1);
+    writeSha256(leaf, memory, end);
+    end += HASH_BYTES;
+    for (let rest = size; rest % 2 === 1; rest = Math.floor(rest / 2)) {
+      memory.copyWithin(1, end - 2 * HASH_BYTES, end);
+      end -= HASH_BYTES;
+      writeSha256(node, memory, end - HASH_BYTES);
+    }
+    size++;
+  }
+  const peaks: Uint8Array[] = [];
+  for (let at = NODE_BYTES; at < end; at += HASH_BYTES)
+    peaks.push(Uint8Array.from(memory.subarray(at, at + HASH_BYTES)));
+  return new MerkleFrontier(size, peaks);
 }
 
 /** What the thread is asked, and what it answers. */

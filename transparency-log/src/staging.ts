@@ -7,8 +7,8 @@
  * A segment is durable before anything is signed and goes only when every file made from it is. It is written while
  * the new root is still being computed, so it does not state it; replaying it must lead to the locked one.
  */
-import { concat, equalBytes, FormatError, HASH_BYTES, type Hash, readU16, sha256 } from "@viafabric/schemas";
-import { decodeEntries } from "./entry-bundle.ts";
+import { equalBytes, FormatError, HASH_BYTES, type Hash, sha256 } from "@viafabric/schemas";
+import { decodeEntries, encodeEntries } from "./entry-bundle.ts";
 
 export interface SegmentName {
   readonly name: string;
@@ -36,8 +36,16 @@ export function parseSegmentName(name: string): SegmentName | undefined {
 
 export const SEGMENT_HEADER_BYTES = 2 * HASH_BYTES;
 
-export function formatSegment(oldRoot: Hash, framed: Uint8Array): Uint8Array {
-  return concat(oldRoot, sha256(framed), framed);
+/** @returns the segment, and the framed entries in it */
+export function formatSegment(
+  oldRoot: Hash,
+  entries: readonly Uint8Array[],
+): { bytes: Uint8Array; framed: Uint8Array } {
+  const bytes = encodeEntries(entries, SEGMENT_HEADER_BYTES);
+  const framed = bytes.subarray(SEGMENT_HEADER_BYTES);
+  bytes.set(oldRoot);
+  bytes.set(sha256(framed), HASH_BYTES);
+  return { bytes, framed };
 }
 
 /**
@@ -61,8 +69,8 @@ export function entriesOf(name: SegmentName, segment: Segment): readonly Uint8Ar
 export function* walkEntries(framed: Uint8Array): Iterable<Uint8Array> {
   let at = 0;
   while (at < framed.length) {
-    const end = at + 2 + readU16(framed, at);
-    if (end > framed.length) throw new FormatError("ERR_LOG_SEGMENT", "an entry of a staging segment is cut short");
+    const end = at + 2 + ((framed[at]! << 8) | framed[at + 1]!);
+    if (!(end <= framed.length)) throw new FormatError("ERR_LOG_SEGMENT", "an entry of a staging segment is cut short");
     yield framed.subarray(at + 2, end);
     at = end;
   }
