@@ -117,7 +117,7 @@ test("what was changed on the stick is refused, and nothing is signed", () =>
     await review(await offline(world, 2, file, out), idOf(open));
     const before = await fingerprint(home.folder);
     const attempt = async (changed: typeof carried) => {
-      const session = await offlineSession(home, changed, out, () => NOW);
+      const session = offlineSession(home, changed, out, () => NOW);
       return sign(session, idOf(open), SECRET, yes);
     };
     let refusals = 0;
@@ -125,7 +125,7 @@ test("what was changed on the stick is refused, and nothing is signed", () =>
       const damaged = content.slice();
       damaged[Math.floor(damaged.length / 2)]! ^= 1;
       const files = new Map([...carried.files, [name, damaged]]);
-      const session = await offlineSession(home, { ...carried, files }, out, () => NOW);
+      const session = offlineSession(home, { ...carried, files }, out, () => NOW);
       try {
         // This laptop needs some of the files no more, such as the first root; then it sees the honest proposal.
         assert.deepEqual((await review(session, idOf(open))).review.proposal.id, idOf(open));

@@ -51,12 +51,7 @@ export async function readCarried(home: Home, file: string): Promise<Carried> {
 }
 
 /** A session that touches no network. @param out where a decision is written */
-export async function offlineSession(
-  home: Home,
-  carried: Carried,
-  out: string | undefined,
-  now: () => number,
-): Promise<Session> {
+export function offlineSession(home: Home, carried: Carried, out: string | undefined, now: () => number): Session {
   const { authority } = carried;
   const write = async (decision: CarriedDecision): Promise<void> => {
     if (out !== undefined) await putImmutable(out, encodeDecisionFile(decision));

@@ -76,7 +76,7 @@ export async function proposalSession(
   const named = id === undefined ? undefined : parseId(id);
   if (!named && (!only || others.length > 0))
     throw new OperationError("ERR_USAGE", `${options.from} holds ${carried.proposals.length} proposals; name one`);
-  return { session: await offlineSession(home, carried, options.out, now), id: named ?? only!.id };
+  return { session: offlineSession(home, carried, options.out, now), id: named ?? only!.id };
 }
 
 /** Without --out a decision made offline would be lost. */

@@ -1,10 +1,10 @@
 /** `via trustee verify`: who signed a file, who is missing, and until when it is good. */
 import path from "node:path";
 import { type Command, EXIT, type Output, outputOf } from "@viafabric/platform";
-import { formatHex, formatWords, OperationError, type PublicKey } from "@viafabric/schemas";
+import { equalBytes, formatHex, formatWords, OperationError, type PublicKey } from "@viafabric/schemas";
 import { loadAccepted } from "./accepted.ts";
 import { homeCommand, now, type Options } from "./command-line.ts";
-import { homeAt } from "./home.ts";
+import { homeAt, readFirstRoot } from "./home.ts";
 import { type Inspected, inspect, isComplete, type Known, readCards, type SigningState } from "./inspect.ts";
 import { dayOf } from "./policy.ts";
 import { showWords } from "./show.ts";
@@ -25,17 +25,19 @@ Examples
     .action(async (files: readonly string[], options: Options & { readonly cards?: string }, command: Command) => {
       const out = outputOf(command);
       const inspected = await inspect(files, await knownAt(options.home));
+      const own = await authorityAt(options.home);
       const folders = options.cards === undefined ? files.map((file) => path.join(file, "cards")) : [options.cards];
       const names = new Map<string, string>();
       for (const folder of folders)
         for (const { name, key } of await readCards(folder)) names.set(formatHex(key.kid), name);
       out.result(
-        inspected.map((each) => inspectedJson(each, names)),
+        inspected.map((each) => inspectedJson(each, names, own)),
         () => {
-          for (const each of inspected) showInspected(out, each, names);
+          for (const each of inspected) showInspected(out, each, names, own);
         },
       );
-      if (!inspected.every((each) => isComplete(each, now()))) process.exitCode = EXIT.refused;
+      const good = (each: Inspected) => isComplete(each, now()) && !isForeign(each, own);
+      if (!inspected.every(good)) process.exitCode = EXIT.refused;
     });
 }
 
@@ -50,13 +52,30 @@ async function knownAt(home: string): Promise<Known> {
   }
 }
 
-function inspectedJson({ quorums, authority, ...rest }: Inspected, names: ReadonlyMap<string, string>): unknown {
+/** The authority this home enrolled under, if it did. */
+async function authorityAt(home: string): Promise<Uint8Array | undefined> {
+  try {
+    return (await readFirstRoot(homeAt(home))).authority;
+  } catch (error) {
+    if (error instanceof OperationError && error.code === "ERR_HOME") return undefined;
+    throw error;
+  }
+}
+
+/** Complete and good, and yet the root of somebody else. */
+function isForeign({ authority }: Inspected, own: Uint8Array | undefined): boolean {
+  return authority !== undefined && own !== undefined && !equalBytes(authority, own);
+}
+
+function inspectedJson(inspected: Inspected, names: ReadonlyMap<string, string>, own: Uint8Array | undefined): unknown {
+  const { quorums, authority, ...rest } = inspected;
   const people = (keys: readonly PublicKey[]) =>
     keys.map(({ kid }) => ({ kid: formatHex(kid), name: names.get(formatHex(kid)) }));
   return {
     ...rest,
     ...(authority && { authority: formatHex(authority), words: formatWords(authority) }),
-    complete: isComplete({ quorums, authority, ...rest }, now()),
+    complete: isComplete(inspected, now()),
+    foreign: isForeign(inspected, own),
     quorums: quorums.map(({ what, threshold, signed, missing }) => ({
       what,
       threshold,
@@ -66,12 +85,18 @@ function inspectedJson({ quorums, authority, ...rest }: Inspected, names: Readon
   };
 }
 
-function showInspected(out: Output, inspected: Inspected, names: ReadonlyMap<string, string>): void {
+function showInspected(
+  out: Output,
+  inspected: Inspected,
+  names: ReadonlyMap<string, string>,
+  own: Uint8Array | undefined,
+): void {
   const { file, role, version, expires, authority, quorums, useless } = inspected;
   out.line(out.style("bold", `${file}: ${role} ${version}`));
   if (authority) {
     out.line("It founds the authority");
     showWords(out, formatWords(authority));
+    if (isForeign(inspected, own)) out.line(out.style("red", "This home belongs to another authority."));
   }
   const expired = now() >= expires;
   out.line(

@@ -2,10 +2,22 @@ import assert from "node:assert/strict";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { after, test } from "node:test";
-import { CodedError, formatHex, sha256 } from "@viafabric/schemas";
-import { buildRoot, parseMetadata, parseSigned } from "@viafabric/tuf";
+import { CodedError, equalBytes, formatHex, type PublicKey, sha256 } from "@viafabric/schemas";
+import { assemble, buildRoot, parseMetadata, parseSigned, signMetadata } from "@viafabric/tuf";
 import { enroll, reviewEnrolment } from "./commands.ts";
-import { DAY, NOW, read, removeTemplate, SECRET, THRESHOLD, withGenesis, write } from "./fixtures.test.ts";
+import {
+  DAY,
+  NOW,
+  namedSigner,
+  PASSPHRASE,
+  read,
+  removeTemplate,
+  SECRET,
+  THRESHOLD,
+  withGenesis,
+  write,
+} from "./fixtures.test.ts";
+import { openSigner } from "./home.ts";
 import { inspect, isComplete, readCards } from "./inspect.ts";
 import { withWorld } from "./world.test.ts";
 
@@ -60,6 +72,33 @@ test("metadata files explain each other, and a file alone says that nobody is kn
     const known = new Set(cards.map(({ key }) => formatHex(key.kid)));
     const [root] = inspected;
     for (const { kid } of root!.quorums[0]!.signed) assert.ok(known.has(formatHex(kid)));
+  }));
+
+test("a rotation of root is due from those who leave and from those who come", () =>
+  withWorld(async ({ folder, homes, genesis }) => {
+    const first = path.join(folder, "public", "tuf", "metadata", "1.root.json");
+    const { roles } = parseSigned("root", await read(path.join(genesis, "root.json")));
+    const [leaver, stayer] = await Promise.all(homes.slice(0, 2).map((home) => openSigner(home, PASSPHRASE)));
+    const newcomer = namedSigner("newcomer");
+    const isLeaver = ({ kid }: PublicKey) => equalBytes(kid, leaver!.publicKey.kid);
+    const staying = roles.root.keys.filter((key) => !isLeaver(key));
+    const role = { keys: [...staying, newcomer.publicKey], threshold: THRESHOLD };
+    const signed = buildRoot({ version: 2, expires: NOW + 700 * DAY, roles: { ...roles, root: role } });
+    const second = path.join(folder, "2.root.json");
+    for (const [signers, counts, complete] of [
+      [[stayer!, newcomer], [1, 2], false],
+      [[leaver!, stayer!], [2, 1], false],
+      [[leaver!, stayer!, newcomer], [2, 2], true],
+    ] as const) {
+      await write(second, assemble(signed, await Promise.all(signers.map((signer) => signMetadata(signer, signed)))));
+      const [, rotated] = await inspect([second, first], {});
+      assert.equal(rotated!.version, 2);
+      assert.deepEqual(
+        rotated!.quorums.map((state) => state.signed.length),
+        counts,
+      );
+      assert.equal(isComplete(rotated!, NOW), complete);
+    }
   }));
 
 test("a signature that is wrong counts for nothing", () =>

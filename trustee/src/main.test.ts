@@ -133,6 +133,10 @@ test("init, enroll, status, review, sign, reject and suspend from the command li
       "--yes",
     );
     assert.equal(suspended.code, 0, suspended.err);
+    const rehearsal = await via("sign-event", JSON.parse(suspended.out).id, ...at(1), "--dry-run");
+    assert.equal(rehearsal.code, 0, rehearsal.err);
+    assert.match(rehearsal.out, /suspend 3 tokens/);
+    assert.equal([...world.statusEvents.values()][0]!.signatures.size, 1);
     const joined = await via(
       "sign-event",
       JSON.parse(suspended.out).id,
