@@ -5,10 +5,14 @@
  */
 import type { Bench } from "./figure.ts";
 import { hsmLatency, hsmSign } from "./hsm.ts";
+import { logAppend, logAudit, logLatency } from "./log.ts";
 import { revocationDay, revocationSize, revocationSpeed } from "./revocation.ts";
 import { verify } from "./verify.ts";
 
 const BENCHES: Readonly<Record<string, Bench>> = {
+  "log-append": logAppend,
+  "log-latency": logLatency,
+  "log-audit": logAudit,
   "revocation-size": revocationSize,
   "revocation-speed": revocationSpeed,
   "revocation-day": revocationDay,
