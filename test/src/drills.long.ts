@@ -17,8 +17,8 @@ const transcript = path.join(folder, "transcript.txt");
 const home = path.join(folder, "via");
 const COMMAND_MS_MAX = 300_000;
 /** Their tools ask for a passphrase; those in the second list ask for a yes as well. */
-const ASKS_PASSPHRASE = /^\.\/via (trustee (init|enroll|sign|submit)|writer init) /;
-const ASKS_YES = /^\.\/via (trustee (enroll|sign)|node init) /;
+const ASKS_PASSPHRASE = /^\.\/via (trustee (init|enroll|sign|reject|submit)|writer init) /;
+const ASKS_YES = /^\.\/via (trustee (enroll|sign|reject)|node init) /;
 /** The laptop that never meets a network. */
 const OFFLINE_HOME = "trustees/5";
 
@@ -114,7 +114,7 @@ test("the ceremony of the runbook: three of five, one of them without a network"
     assert.equal(exitCode, 0, `${written}\n${output}${errors}`);
     const result = command.endsWith("--json") ? (JSON.parse(output) as Record<string, unknown>) : {};
     assertStep(written, result);
-    if (written.includes("vault request")) copied.EVENT = String(result.event);
+    if (/vault (request|propose)/.test(written)) copied.EVENT = String(result.event);
     if (written.includes("trustee sheet")) copied.AUTHORITY = String((result.authority as { hex: string }).hex);
     if (written.includes("node device")) writeFileSync(path.join(home, "devices", "subjects.txt"), `${result.did}\n`);
   }
@@ -131,5 +131,8 @@ function assertStep(command: string, result: unknown): void {
     for (const part of result as unknown[]) assert.deepEqual(signers(part), ["Amara", "Bjarne", "Esi"]);
   if (command.includes("2.batches.json"))
     assert.deepEqual(signers((result as unknown[])[0]), ["Amara", "Bjarne", "Esi"]);
+  if (command.includes("2.targets.json"))
+    assert.deepEqual(signers((result as unknown[])[0]), ["Carmen", "Dinesh", "Esi"]);
   if (command.includes("--dry-run")) assert.equal((result as { dryRun: boolean }).dryRun, true);
+  if (command.includes("trustee status")) assert.deepEqual((result as { proposals: unknown[] }).proposals, []);
 }
