@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createPrivateKey, createPublicKey, sign } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import os from "node:os";
@@ -26,6 +26,7 @@ import {
 } from "@viafabric/schemas";
 import { formatCheckpoint } from "@viafabric/transparency-log";
 import { type LockedHead, openLog } from "@viafabric/transparency-log/log";
+import { TestAuthority } from "./fixtures.test.ts";
 
 const ORIGIN = "log.example/audited";
 const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
@@ -129,6 +130,45 @@ test("a log behind a web server is verified the same way", async () => {
     server.closeAllConnections();
     await new Promise((done) => server.close(done));
   }
+});
+
+test("an authority is audited whole from its pinned root, and one flipped bit exits with 1", async () => {
+  const authority = await TestAuthority.active();
+  const folder = path.join(home, "authority");
+  for (const [name, bytes] of await authority.publish()) {
+    await mkdir(path.dirname(path.join(folder, name)), { recursive: true });
+    await writeFile(path.join(folder, name), bytes);
+  }
+  const root = path.join(home, "root.json");
+  await writeFile(root, authority.root);
+  const all = await run("all", folder, "--root", root, "--state", path.join(home, "all-state"));
+  assert.equal(all.code, 0, all.stdout + all.stderr);
+  assert.match(all.stdout, /root 2, targets 2, batches 3[\s\S]*2 revoked, 1 suspended[\s\S]*VERIFIED: all/);
+  const again = await run("all", folder, "--root", root, "--state", path.join(home, "all-state"), "--json");
+  assert.deepEqual([again.code, JSON.parse(again.stdout).from], [0, authority.entries.length]);
+  const serial = await run("serial", "12", folder, "--root", root, "--out", path.join(home, "token.proof"), "--json");
+  assert.equal(serial.code, 0, serial.stderr);
+  const found = JSON.parse(serial.stdout);
+  assert.deepEqual([found.index, found.batch.seq, found.approval.signers.length], [12, 1, 3]);
+  assert.equal(await readFile(path.join(home, "token.proof"), "utf8"), found.proof);
+  assert.equal((await run("serial", "9999", folder, "--root", root)).code, 4);
+  const checkpoint = path.join(folder, "log", "checkpoint");
+  const compared = await run("compare", checkpoint, folder, "--vkey", path.join(folder, "log.vkey"));
+  assert.deepEqual([compared.code, compared.stdout.slice(0, 4)], [0, "SAME"]);
+  const watch = ["watch", folder, "--state", path.join(home, "watch"), "--root", root, "--json"];
+  assert.equal(JSON.parse((await run(...watch)).stdout).result, "first");
+  const fsck = await run("fsck", folder, "--root", root);
+  assert.match(fsck.stdout, /0 that no format knows[\s\S]*VERIFIED/);
+  const file = path.join(folder, "revocation/undo/2.txt");
+  await writeFile(file, "7\n");
+  const flipped = await run("fsck", folder, "--root", root, "--json");
+  assert.equal(flipped.code, 1);
+  assert.match(JSON.parse(flipped.stdout).findings[0].message, /undo\/2\.txt/);
+  await writeFile(checkpoint, "nonsense");
+  const alarm = await run(...watch);
+  assert.deepEqual([alarm.code, JSON.parse(alarm.stdout).result], [1, "refused"]);
+  assert.equal((await run("all", path.join(home, "nowhere"), "--root", root)).code, 4);
+  assert.equal((await run("all", folder)).code, 2);
 });
 
 test("what does not verify exits with 1, what is not understood with 2, what cannot be read with 4", async () => {

@@ -1,8 +1,9 @@
 /** The one page that a whole audit ends in, for a person and as JSON. */
 import type { Output } from "@viafabric/platform";
-import { formatBase64, formatHex } from "@viafabric/schemas";
+import { formatBase64, formatHex, parseUtf8 } from "@viafabric/schemas";
 import type { AllReport } from "./audit-all.ts";
 import type { AuditReport } from "./audit-log.ts";
+import type { Serial } from "./serial.ts";
 
 export function asJson(report: AuditReport, seconds: number): Record<string, unknown> {
   const { checkpoint, ...rest } = report;
@@ -67,6 +68,31 @@ export function showAll(out: Output, report: AllReport, seconds: number): void {
   showFindings(out, report);
   const size = report.checkpoint?.size ?? 0;
   showVerdict(out, report, `all ${size} entries, and every decision behind them`, seconds);
+}
+
+export function serialAsJson({ entry, leaf, size, proof, batch, approval }: Serial): Record<string, unknown> {
+  const { seq, manifest } = batch;
+  const hashes = { rctIdHash: formatHex(leaf.rctIdHash), payloadHash: formatHex(leaf.payloadHash) };
+  const names = { profile: manifest.profile, creditClass: manifest.creditClass, first: manifest.first };
+  const about = { seq, entry: batch.entry, ...names, count: manifest.count };
+  return { index: leaf.index, entry, size, ...hashes, batch: about, approval, proof: parseUtf8(proof) };
+}
+
+export function showSerial(
+  out: Output,
+  { entry, leaf, size, batch, approval }: Serial,
+  file: string | undefined,
+): void {
+  const { manifest } = batch;
+  const last = manifest.first + manifest.count - 1;
+  out.line(`token     ${leaf.index}, entry ${entry} of ${size}`);
+  out.line(`id        SHA-256 ${formatHex(leaf.rctIdHash)}`);
+  out.line(`payload   SHA-256 ${formatHex(leaf.payloadHash)}`);
+  out.line(`batch     ${batch.seq}, entry ${batch.entry}: tokens ${manifest.first} to ${last}, ${manifest.profile}`);
+  out.line(`valid     ${timeOf(manifest.nbf)} to ${timeOf(manifest.exp)}`);
+  out.line(`approved  in batches ${approval.version} by ${approval.signers.length}, ${approval.threshold} needed:`);
+  for (const signer of approval.signers) out.line(`          ${signer}`);
+  if (file !== undefined) out.line(`proof     ${file}`);
 }
 
 function heldText(notHeld: number): string {

@@ -45,6 +45,8 @@ const TIMESTAMP = "tuf/metadata/timestamp.json";
 export interface TrustStart {
   readonly pin: Pin;
   readonly root: Root;
+  /** From the pinned one on. */
+  readonly roots: readonly Root[];
   readonly policy: LogPolicy;
   readonly targets: Metadata<Targets>;
   readonly timestamp: Metadata<Timestamp>;
@@ -86,7 +88,8 @@ export async function startTrust(published: FetchFile, pinned: PinnedRoot): Prom
   const policyFile = await need(published, `tuf/targets/${targetFileName(POLICY_PATH, info.sha256)}`);
   verifyFile(POLICY_PATH, policyFile, info);
   const pin = { authority, version: first.signed.version, id: sha256(first.signedBytes) };
-  return { pin, root, policy: parsePolicy(policyFile), targets, timestamp, snapshot, latest };
+  const chain = [first, ...roots.map((file) => parseMetadata("root", file))].map(({ signed }) => signed);
+  return { pin, root, roots: chain, policy: parsePolicy(policyFile), targets, timestamp, snapshot, latest };
 }
 
 /**
