@@ -157,7 +157,8 @@ test("an authority is audited whole from its pinned root, and one flipped bit ex
   assert.deepEqual([compared.code, compared.stdout.slice(0, 4)], [0, "SAME"]);
   const watch = ["watch", folder, "--state", path.join(home, "watch"), "--root", root, "--json"];
   assert.equal(JSON.parse((await run(...watch)).stdout).result, "first");
-  const fsck = await run("fsck", folder, "--root", root);
+  const fsck = await run("fsck", folder, "--root", root, "--html", path.join(home, "report.html"));
+  assert.match(await readFile(path.join(home, "report.html"), "utf8"), /Verified: all/);
   assert.match(fsck.stdout, /0 that no format knows[\s\S]*VERIFIED/);
   const file = path.join(folder, "revocation/undo/2.txt");
   await writeFile(file, "7\n");

@@ -10,10 +10,11 @@ import {
   runProgram,
   writeFileDurable,
 } from "@viafabric/platform";
-import { NOTE_BYTES_MAX } from "@viafabric/schemas";
+import { NOTE_BYTES_MAX, utf8 } from "@viafabric/schemas";
 import { verifyCheckpoint } from "@viafabric/transparency-log";
 import { type AuditReport, auditLog } from "./audit-log.ts";
 import { compare, saveFork } from "./compare.ts";
+import { htmlReport } from "./html-report.ts";
 import { seeCheckpoint, type WhoseLog } from "./open-log.ts";
 import { findSerial } from "./serial.ts";
 import { allAsJson, asJson, serialAsJson, showAll, showFindings, showLog, showSerial, showVerdict } from "./show.ts";
@@ -100,10 +101,15 @@ for (const { name, description, argument, details } of WHOLE) {
     .argument(argument[0], argument[1])
     .requiredOption("--root <file>", "the pinned root: where trust starts")
     .option("--authority <hex>", "the authority, where the pinned root is not version 1")
+    .option("--html <file>", "write the report as one HTML file, too")
     .addHelpText("after", details)
     .action(async (text: string, options: WholeOptions, command: Command) => {
       const out = outputOf(command);
       const { report, seconds } = await wholeAudit(out, text, options);
+      if (options.html !== undefined) {
+        const html = htmlReport(report, text, Math.floor(Date.now() / 1000));
+        await writeFileDurable(options.html, utf8(html));
+      }
       out.result(allAsJson(report, seconds), () => showAll(out, report, seconds));
       if (report.verdict === "refused") process.exitCode = EXIT.refused;
     });

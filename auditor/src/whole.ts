@@ -12,6 +12,7 @@ export interface WholeOptions {
   readonly root: string;
   readonly authority?: string;
   readonly state?: string;
+  readonly html?: string;
 }
 
 const EXITS = `
@@ -34,7 +35,7 @@ and states what the log makes; and that clients are pointed at nothing else. In 
 Examples
   via audit all https://vault.example/public/ --root root.json
   via audit all .via/vault/public --root root.json --state audits/vault
-  via audit all /media/stick --root root.json --json
+  via audit all /media/stick --root root.json --html report.html --json
 ${EXITS}`,
   },
   {
