@@ -105,6 +105,8 @@ export const VERIFICATION_CODES = {
   ERR_NOTE_SIGNATURE: "A known key's signature on the note is wrong.",
   ERR_LOG_ORIGIN: "A checkpoint belongs to another log than the one expected.",
   ERR_WITNESS_QUORUM: "Fewer witnesses cosigned the checkpoint than the log policy demands.",
+  ERR_WITNESS_SPLIT:
+    "A witness has seen more of the log, or another log, than there is here. Stop signing and keep all files: the log has forked or was restored from a backup.",
   ERR_LOG_MISMATCH:
     "A tile or entry of the log is not the one its signed checkpoint commits to. Fetch it again, or from a mirror.",
   ERR_LOG_RULE: "An entry of the log stands where no entry of its kind may, or contradicts an earlier one.",
@@ -166,6 +168,7 @@ export const OPERATION_CODES = {
   ERR_CLOSED: "What the request would change is no longer open, or not yet.",
   ERR_BUSY: "Too many requests from one address. Wait a minute.",
   ERR_FETCH: "A file could not be fetched from a web server. Check the address and the network, then try again.",
+  ERR_WITNESS: "A witness could not be reached, or did not cosign the checkpoint. The message says why.",
   ERR_LOG_FILE: "The log's source lacks a file that its checkpoint promises.",
   ERR_LOG_STATE:
     "The log's lock, published files and staging folder disagree. Nothing was changed; the message says what to do.",
