@@ -196,6 +196,9 @@ class Run {
       return bytes;
     };
     [this.#rules, this.#keys] = [await target(RULES_PATH), await target(KEYS_PATH)];
+    // Events are held to the authority that the rules name.
+    if (!equalBytes(decodeRules(this.#rules).authority, this.#sources.authority))
+      throw unsound(`the rules of targets ${version} are of another authority`);
   }
 
   async #verifyEvent(event: SignedEvent): Promise<EventBody> {

@@ -5,7 +5,7 @@
  * How many of whom is the revocation room's table. Here the signatures are checked, and a signature that counts for
  * nothing is refused: the log is no place for what nobody can verify.
  */
-import { type Handling, requiredThreshold } from "@viafabric/revocation";
+import { batchesMeeting, type Handling, requiredThreshold } from "@viafabric/revocation";
 import {
   decodeEventBody,
   decodeRules,
@@ -59,31 +59,13 @@ export function verifyEvent(event: SignedEvent, context: EventContext): EventBod
   return body;
 }
 
-/** The batches that meet the ranges. Both ascend, so each is looked for where the last one was left. */
+/** Who handles the batches that the ranges meet. */
 export function handlingOf(ranges: readonly IndexRange[], batches: readonly LoggedBatch[]): readonly Handling[] {
-  const found = new Map<number, Handling>();
-  for (const range of ranges) {
-    for (let seq = firstEndingAfter(batches, range.first); seq < batches.length; seq++) {
-      const { first, count, officers } = batches[seq]!;
-      if (first >= range.first + range.count) break;
-      const stations = officers.stations.map((station) => ({ ...station, first: station.first + first }));
-      found.set(seq, { first, count, stations, releaseKeys: officers.releaseKeys });
-    }
-  }
-  return [...found.values()];
-}
-
-/** Binary search: the lowest seq whose batch ends after `index`. */
-function firstEndingAfter(batches: readonly LoggedBatch[], index: number): number {
-  let low = 0;
-  let high = batches.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const { first, count } = batches[middle]!;
-    if (first + count > index) high = middle;
-    else low = middle + 1;
-  }
-  return low;
+  return batchesMeeting(ranges, batches).map((seq) => {
+    const { first, count, officers } = batches[seq]!;
+    const stations = officers.stations.map((station) => ({ ...station, first: station.first + first }));
+    return { first, count, stations, releaseKeys: officers.releaseKeys };
+  });
 }
 
 function listed({ keys, now }: EventContext, kids: readonly Uint8Array[], purpose: Purpose): readonly PublicKey[] {
