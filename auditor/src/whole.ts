@@ -44,6 +44,7 @@ ${EXITS}`,
     argument: ["<folder>", "folder of the published tree"],
     details: `
 Like \`via audit all\`, for whoever runs a mirror: each file is either checked, or named as one that no format knows.
+Beside a vault that publishes at that moment, a file may be there before the checkpoint that covers it: run it again.
 
 Examples
   via audit fsck /srv/mirror --root root.json
