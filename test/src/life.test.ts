@@ -3,7 +3,7 @@
  * left behind, with vault, signer and database stopped.
  */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,6 +11,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parseTag } from "@viafabric/nfc";
+import { startSimulator } from "@viafabric/nfc/simulator";
 import { concat, decodeCompact, encodeCompact } from "@viafabric/schemas";
 import { lockedPython, runPeer, skipReason } from "./peers-python.ts";
 
@@ -28,9 +29,9 @@ interface Finished {
   readonly stderr: string;
 }
 
-function run(file: string, args: readonly string[]): Promise<Finished> {
+function run(file: string, args: readonly string[], env = process.env): Promise<Finished> {
   return new Promise((resolve) => {
-    execFile(file, args, { cwd: ROOT, maxBuffer: 64 * 1024 * 1024, timeout: 400_000 }, (error, stdout, stderr) => {
+    execFile(file, args, { cwd: ROOT, env, maxBuffer: 64 * 1024 * 1024, timeout: 400_000 }, (error, stdout, stderr) => {
       resolve({ exitCode: error === null ? 0 : Number(error.code ?? -1), stdout, stderr });
     });
   });
@@ -89,17 +90,58 @@ test("what is private is private, and what is public is public", () => {
   }
 });
 
-test("the README's tour works on what npm start made", async () => {
+test("the README's tour works on what npm start made, command by command", async () => {
   const readme = readFileSync(path.join(ROOT, "README.md"), "utf8");
-  const tour = readme.slice(readme.indexOf("<!-- tour:"), readme.indexOf("<!-- end of tour"));
-  const commands = tour.split("\n").filter((line) => line.startsWith("./via "));
-  assert.ok(commands.length >= 4);
-  for (const command of commands) {
-    const args = command.slice("./via ".length).replaceAll(".via/", `${home}/`).split(" ");
-    const { exitCode, stdout, stderr } = await run(path.join(ROOT, "via"), args);
-    assert.equal(exitCode, 0, `${command}\n${stdout}${stderr}`);
+  const tour = readme.slice(readme.indexOf("<!-- tour -->"), readme.indexOf("<!-- end of tour -->"));
+  const [serve, ...commands] = tour.split("\n").filter((line) => line.startsWith("./via "));
+  assert.ok(serve?.startsWith("./via vault serve"));
+  assert.ok(commands.length > 18);
+  const sockets = mkdtempSync(path.join(tmpdir(), "via-"));
+  const simulator = await startSimulator({ folder: sockets });
+  const service = await startService(argumentsOf(serve!));
+  let event = "";
+  try {
+    await simulator.hand({ folder: path.join(sockets, "tags"), model: "ntag213", count: 3, pauseMs: 50 });
+    const env = { ...process.env, PCSCLITE_CSOCK_NAME: simulator.sockets.pcsc };
+    for (const command of commands) {
+      const args = argumentsOf(command).map((argument) => argument.replace("http://127.0.0.1:8080", service.url));
+      const atVault = /^\.\/via (vault (status|request|wait)|trustee)/.test(command) ? ["--vault", service.url] : [];
+      const typed = [...args, ...atVault].map((argument) => argument.replace("EVENT", event));
+      const { exitCode, stdout, stderr } = await run(path.join(ROOT, "via"), typed, env);
+      assert.equal(exitCode, 0, `${command}\n${stdout}${stderr}`);
+      event = /^ {2}([0-9a-f]{64})$/m.exec(command.includes("vault request") ? stdout : "")?.[1] ?? event;
+    }
+    assert.match(event, /^[0-9a-f]{64}$/);
+  } finally {
+    await service.stop();
+    await simulator.stop();
+    rmSync(sockets, { recursive: true, force: true });
   }
+  assert.deepEqual(processesOf(home), []);
 });
+
+const argumentsOf = (command: string) => command.slice("./via ".length).replaceAll(".via/", `${home}/`).split(" ");
+
+/** The vault as a person leaves it running, at whatever port was free. */
+async function startService(args: readonly string[]): Promise<{ url: string; stop: () => Promise<void> }> {
+  const child = spawn(path.join(ROOT, "via"), [...args, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const ready = await new Promise<string>((resolve, reject) => {
+    let text = "";
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+      if (text.trimEnd().endsWith("}")) resolve(text);
+    });
+    child.once("exit", (code) => reject(new Error(`the vault ended with ${code}`)));
+  });
+  return {
+    url: JSON.parse(ready).url,
+    async stop() {
+      child.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
 
 test("a node with nothing but a copy of the public files and the pinned root accepts one token and refuses the revoked one", async () => {
   const copy = path.join(folder, "copy");
@@ -184,6 +226,29 @@ test("one flipped bit anywhere in the published files never turns a refusal into
   }
 });
 
+test("one flipped bit anywhere in the published files is refused by the audit, and the copy without it is verified", async (t) => {
+  const seed = Date.now() % 100_000;
+  t.diagnostic(`seed ${seed}`);
+  const copy = path.join(folder, "audited");
+  cpSync(published, copy, { recursive: true });
+  const root = path.join(folder, "audit-root.json");
+  cpSync(path.join(published, "root", "1.root.json"), root);
+  const audit = () => via("audit", "fsck", copy, "--root", root);
+  const whole = await audit();
+  assert.deepEqual([whole.exitCode, whole.result.verdict, whole.result.findings], [0, "verified", []]);
+  const files = [...snapshot(copy).keys()];
+  for (let i = 0; i < 16; i++) {
+    const file = files[(seed * 31 + i * 7919) % files.length]!;
+    const bytes = readFileSync(file);
+    if (bytes.length === 0) continue;
+    const at = (seed + i * 104_729) % bytes.length;
+    writeFileSync(file, bytes.with(at, bytes[at]! ^ (1 << (i % 8))));
+    const { exitCode, result } = await audit();
+    assert.deepEqual([exitCode, result.verdict], [1, "refused"], `bit in ${path.relative(copy, file)} at ${at}`);
+    writeFileSync(file, bytes);
+  }
+});
+
 test("a Python program that shares no code with ours verifies the token from the tag's memory and the published files", async (t) => {
   const python = await lockedPython();
   const reason = skipReason(python);
@@ -201,7 +266,7 @@ test("started again, the same authority issues another batch", async () => {
   assert.equal(second.exitCode, 0, second.stderr + second.stdout.slice(-2000));
   assert.match(second.stdout, /not-released → accept → revoked/);
   assert.deepEqual(readFileSync(path.join(published, "root", "1.root.json")), root);
-  assert.deepEqual(readdirSync(path.join(published, "batch")).sort(), ["0", "1"]);
+  assert.deepEqual(readdirSync(path.join(published, "batch")).sort(), ["0", "1", "2"]);
   assert.deepEqual(processesOf(home), []);
 });
 
