@@ -1,7 +1,7 @@
 /** One look at a log: a source and whose log it is, to the newest checkpoint that verifies. */
 import { readFileIfPresent } from "@viafabric/platform";
 import { NOTE_BYTES_MAX, OperationError } from "@viafabric/schemas";
-import { type LogPolicy, type VerifiedCheckpoint, verifyCheckpoint } from "@viafabric/transparency-log";
+import { type Checkpoint, type LogPolicy, verifyCheckpoint } from "@viafabric/transparency-log";
 import { openTree, readCheckpoint, type TileTree } from "@viafabric/transparency-log/client";
 import type { AuditSource } from "./audit-log.ts";
 import { fetchOf, openSource, readPolicy } from "./source.ts";
@@ -18,7 +18,7 @@ export interface WhoseLog {
 
 export interface SeenCheckpoint {
   readonly note: Uint8Array;
-  readonly checkpoint: VerifiedCheckpoint;
+  readonly checkpoint: Checkpoint;
   /** The tree behind it; undefined where the checkpoint is all there is. */
   readonly tree: (() => Promise<TileTree>) | undefined;
 }

@@ -12,10 +12,11 @@ import {
   equalBytes,
   NOTE_BYTES_MAX,
   OperationError,
+  parseNote,
   quote,
   VerificationError,
 } from "@viafabric/schemas";
-import { type LogPolicy, verifyCheckpoint } from "@viafabric/transparency-log";
+import { type LogPolicy, parseCheckpoint } from "@viafabric/transparency-log";
 import { openTree } from "@viafabric/transparency-log/client";
 import type { AuditSource } from "./audit-log.ts";
 import { compare, type Fork, saveFork } from "./compare.ts";
@@ -37,7 +38,8 @@ export async function look(source: AuditSource, policy: LogPolicy, folder: strin
     await writeFileDurable(file, seen.note);
     return { result: "first", size, before: 0 };
   }
-  const kept = { note, checkpoint: verifyCheckpoint(policy, note), tree: undefined };
+  // Verified when it was kept; the log's key may have changed since.
+  const kept = { note, checkpoint: parseCheckpoint(parseNote(note).text), tree: undefined };
   const before = kept.checkpoint.size;
   const fork = async (evidence: Fork): Promise<Sight> => {
     return { result: "fork", size, before, evidence: await saveFork(folder, evidence) };
