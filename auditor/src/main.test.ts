@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createPrivateKey, createPublicKey, sign } from "node:crypto";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import os from "node:os";
@@ -26,7 +26,7 @@ import {
 } from "@viafabric/schemas";
 import { formatCheckpoint } from "@viafabric/transparency-log";
 import { type LockedHead, openLog } from "@viafabric/transparency-log/log";
-import { TestAuthority } from "./fixtures.test.ts";
+import { publish, TestAuthority } from "./fixtures.test.ts";
 
 const ORIGIN = "log.example/audited";
 const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
@@ -170,6 +170,40 @@ test("an authority is audited whole from its pinned root, and one flipped bit ex
   assert.deepEqual([alarm.code, JSON.parse(alarm.stdout).result], [1, "refused"]);
   assert.equal((await run("all", path.join(home, "nowhere"), "--root", root)).code, 4);
   assert.equal((await run("all", folder)).code, 2);
+});
+
+test("a fork exits with 1, leaves evidence and calls the webhook", async () => {
+  const entries = (name: string) => Array.from({ length: 40 }, (_, i) => new TextEncoder().encode(`${name} ${i}`));
+  for (const name of ["one", "other"]) {
+    for (const [file, bytes] of await publish(ORIGIN, signer, entries(name))) {
+      const target = path.join(home, "forked", name, file);
+      await mkdir(path.dirname(target), { recursive: true });
+      await writeFile(target, bytes);
+    }
+  }
+  const [one, other] = ["one", "other"].map((name) => path.join(home, "forked", name));
+  const evidence = path.join(home, "evidence");
+  const compared = await run("compare", one!, other!, "--vkey", vkey, "--evidence", evidence, "--json");
+  assert.deepEqual([compared.code, JSON.parse(compared.stdout).result], [1, "fork"]);
+  assert.deepEqual((await readdir(JSON.parse(compared.stdout).evidence)).length, 3);
+  const posted: string[] = [];
+  const server = createServer(async (request, response) => {
+    for await (const part of request) posted.push(String(part));
+    response.end();
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  try {
+    const webhook = `http://127.0.0.1:${(server.address() as AddressInfo).port}/alarm`;
+    const watch = ["--state", path.join(home, "fork-watch"), "--vkey", vkey, "--webhook", webhook, "--json"];
+    assert.equal((await run("watch", one!, ...watch)).code, 0);
+    assert.deepEqual(posted, []);
+    const alarm = await run("watch", other!, ...watch, "--every", "1");
+    assert.deepEqual([alarm.code, JSON.parse(alarm.stdout).result], [1, "fork"]);
+    assert.deepEqual(JSON.parse(posted.join("")), { source: other, ...JSON.parse(alarm.stdout) });
+  } finally {
+    server.closeAllConnections();
+    await new Promise((done) => server.close(done));
+  }
 });
 
 test("what does not verify exits with 1, what is not understood with 2, what cannot be read with 4", async () => {
