@@ -100,7 +100,7 @@ export function program(name: string, description: string): Command {
 
 /** The Output for a command: pass the `Command` that an action receives as its last argument. */
 export function outputOf(command: Command): Output {
-  return new Output(Boolean(command.optsWithGlobals()["json"]));
+  return new Output(Boolean(command.optsWithGlobals().json));
 }
 
 /**
