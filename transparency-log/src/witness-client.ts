@@ -1,0 +1,272 @@
+/**
+ * Asking witnesses to cosign a checkpoint (C2SP tlog-witness v1.0.0, the log's side).
+ *
+ *     POST <witness>/add-checkpoint       old <size> LF, proof hashes, LF, the signed checkpoint
+ *     200                                 cosignature lines
+ *     409  text/x.tlog.size               another old size, namely this one: prove again from there
+ *     422, or 409 without a size          the tree does not extend the one that the witness saw
+ *
+ * A witness that has seen another tree, or a longer one than we have, is evidence that the log has forked or was
+ * restored from a backup. That is never answered by trying again: the client stops, and whoever runs the log keeps
+ * what the error carries.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  concat,
+  equalBytes,
+  FormatError,
+  formatBase64,
+  formatNote,
+  formatSignatureLine,
+  type Hash,
+  type NoteSignature,
+  type NoteVerifier,
+  OperationError,
+  openNote,
+  PROOF_HASHES_MAX,
+  parseDecimal,
+  parseNote,
+  parseUtf8,
+  quote,
+  utf8,
+  VerificationError,
+} from "@viafabric/schemas";
+import { type LogPolicy, type PolicyWitness, policyOfLog, verifyCheckpoint } from "./policy.ts";
+
+export interface Submission {
+  /** The signed note. Cosignatures in it are not sent on: a witness wants the log's word, and limits its requests. */
+  readonly note: Uint8Array;
+  /** That the tree of the note extends the one of `oldSize`; proveConsistency of the client gives it. */
+  prove(oldSize: number): Promise<readonly Hash[]>;
+}
+
+export interface WitnessOptions {
+  /** The size that this witness cosigned last, from an earlier run. It saves a request, and shows a lost log. */
+  readonly size?: number;
+  readonly secondsMax?: number;
+  readonly attemptsMax?: number;
+}
+
+export interface Witness {
+  readonly name: string;
+  /** What it cosigned last, as far as we know. To be kept for the next run. */
+  readonly size: number;
+  /**
+   * Its verified cosignature. Requests run one after the other.
+   * @throws VerificationError ERR_WITNESS_SPLIT, and again at every later call; its cause is the WitnessEvidence
+   * @throws OperationError ERR_WITNESS when it refuses or cannot be reached
+   */
+  cosign(submission: Submission): Promise<NoteSignature>;
+}
+
+/** What a witness was asked and answered when it contradicted us. */
+export interface WitnessEvidence {
+  readonly url: string;
+  readonly request: string;
+  readonly status: number;
+  readonly answer: string;
+}
+
+/** Longer than any witness should take; an append must not wait for a dead one for ever. */
+const WITNESS_SECONDS_MAX = 10;
+/** The first guess of a size, the right one, and two for a busy witness or a lost packet. */
+const WITNESS_ATTEMPTS_MAX = 4;
+const RETRY_MS = 50;
+/** Room for a line of every kind of key there is; the largest, ML-DSA, has 3.3 kB. */
+export const WITNESS_ANSWER_BYTES_MAX = 16 * 1024;
+const SIZE_TYPE = "text/x.tlog.size";
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+/** @param log the key that signs the checkpoints. @throws OperationError ERR_USAGE for a witness without an address */
+export function openWitness(log: NoteVerifier, witness: PolicyWitness, options: WitnessOptions = {}): Witness {
+  return new WitnessClient(log, witness, options);
+}
+
+/**
+ * Asks all witnesses at once. One that contradicts us ends it, whatever the others say.
+ * @returns the note with their cosignatures, which `policy` accepts
+ * @throws VerificationError ERR_WITNESS_SPLIT; OperationError ERR_WITNESS when too few answered
+ */
+export async function cosignCheckpoint(
+  policy: LogPolicy,
+  witnesses: readonly Witness[],
+  submission: Submission,
+): Promise<Uint8Array> {
+  const answers = await Promise.allSettled(witnesses.map((witness) => witness.cosign(submission)));
+  const failures = answers.flatMap((answer) => (answer.status === "rejected" ? [answer.reason] : []));
+  const split = failures.find((failure) => !(failure instanceof OperationError));
+  if (split) throw split;
+  const lines = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+  const cosigned = concat(submission.note, ...lines.map((line) => utf8(formatSignatureLine(line))));
+  try {
+    verifyCheckpoint(policy, cosigned);
+  } catch (cause) {
+    if (!(cause instanceof VerificationError) || cause.code !== "ERR_WITNESS_QUORUM") throw cause;
+    const reasons = failures.map((failure: OperationError) => failure.message).join("; ");
+    throw new OperationError("ERR_WITNESS", `${cause.message}${reasons && `: ${reasons}`}`, {
+      cause: new AggregateError(failures, reasons),
+      retryable: failures.some((failure: OperationError) => failure.retryable),
+    });
+  }
+  return cosigned;
+}
+
+class WitnessClient implements Witness {
+  readonly name: string;
+  readonly #log: NoteVerifier;
+  readonly #verifier: NoteVerifier;
+  readonly #url: URL;
+  readonly #attemptsMax: number;
+  readonly #ms: number;
+  #size: number;
+  #split: VerificationError | undefined;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(log: NoteVerifier, witness: PolicyWitness, options: WitnessOptions) {
+    this.name = witness.name;
+    this.#log = log;
+    this.#verifier = witness.verifier;
+    this.#url = addressOf(witness);
+    this.#size = options.size ?? 0;
+    this.#attemptsMax = options.attemptsMax ?? WITNESS_ATTEMPTS_MAX;
+    this.#ms = 1000 * (options.secondsMax ?? WITNESS_SECONDS_MAX);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  cosign(submission: Submission): Promise<NoteSignature> {
+    const result = this.#queue.then(() => this.#cosign(submission));
+    this.#queue = result.catch(() => {});
+    return result;
+  }
+
+  async #cosign(submission: Submission): Promise<NoteSignature> {
+    if (this.#split) throw this.#split;
+    const { size } = verifyCheckpoint(policyOfLog(this.#log), submission.note);
+    const note = logNote(submission.note, this.#log);
+    for (let attempt = 1; ; attempt++) {
+      if (this.#size > size) this.#stop(`it has cosigned ${this.#size} entries, and this log has ${size}`);
+      const proof = await submission.prove(this.#size);
+      if (proof.length > PROOF_HASHES_MAX) throw new RangeError(`a proof of ${proof.length} hashes`);
+      const request = `old ${this.#size}\n${proof.map((hash) => `${formatBase64(hash)}\n`).join("")}\n${note}`;
+      let answer: Answer;
+      try {
+        answer = await this.#post(request);
+      } catch (error) {
+        if (!(error instanceof OperationError) || !error.retryable || attempt >= this.#attemptsMax) throw error;
+        await sleep(RETRY_MS * 2 ** attempt);
+        continue;
+      }
+      if (answer.status === 200) {
+        const line = this.#read(answer.body, note);
+        this.#size = size;
+        return line;
+      }
+      const seen = sizeIn(answer);
+      if (seen === undefined || seen > size) this.#refused(request, answer, seen);
+      if (attempt >= this.#attemptsMax) throw this.#failed(`does not keep to one size, at last ${seen}`, true);
+      this.#size = seen!;
+    }
+  }
+
+  /** Anything but a cosignature or a size that a proof can start from. */
+  #refused(request: string, { status, body }: Answer, seen: number | undefined): never {
+    const evidence: WitnessEvidence = { url: this.#url.href, request, status, answer: body };
+    if (seen !== undefined) {
+      this.#size = seen;
+      this.#stop(`it has cosigned ${seen} entries, more than this log has`, evidence);
+    }
+    if (status === 409 || status === 422)
+      this.#stop("it has seen another tree, which this one does not extend", evidence);
+    throw this.#failed(`answered ${status}: ${quote(body.trim())}`, false);
+  }
+
+  #stop(reason: string, cause?: WitnessEvidence): never {
+    this.#split = new VerificationError("ERR_WITNESS_SPLIT", `witness ${quote(this.name)}: ${reason}`, { cause });
+    throw this.#split;
+  }
+
+  /** Its own line; lines of other keys are dropped, and a wrong one of its own key is no cosignature. */
+  #read(body: string, note: string): NoteSignature {
+    try {
+      const cosigned = utf8(note + body);
+      openNote(cosigned, [this.#verifier]);
+      const { name, keyId } = this.#verifier;
+      return parseNote(cosigned).signatures.find((s) => s.name === name && equalBytes(s.keyId, keyId))!;
+    } catch (cause) {
+      throw this.#failed("answered with no cosignature of its key", false, cause);
+    }
+  }
+
+  async #post(request: string): Promise<Answer> {
+    let response: Response;
+    let body: string;
+    try {
+      const signal = AbortSignal.timeout(this.#ms);
+      response = await fetch(this.#url, { method: "POST", body: request, redirect: "manual", signal });
+      body = parseUtf8(await readBounded(response));
+    } catch (cause) {
+      if (cause instanceof FormatError) throw this.#failed("answered with something else than text", false, cause);
+      throw this.#failed(`could not be reached: ${reasonOf(cause)}`, true, cause);
+    }
+    const { status } = response;
+    if (status === 429 || status >= 500) throw this.#failed(`answered ${status}`, true);
+    return { status, type: response.headers.get("content-type") ?? "", body };
+  }
+
+  #failed(reason: string, retryable: boolean, cause?: unknown): OperationError {
+    return new OperationError("ERR_WITNESS", `witness ${quote(this.name)} ${reason}`, { cause, retryable });
+  }
+}
+
+function addressOf({ name, url }: PolicyWitness): URL {
+  const base = url !== undefined && URL.canParse(url) ? new URL(url.endsWith("/") ? url : `${url}/`) : undefined;
+  if (base?.protocol !== "http:" && base?.protocol !== "https:") {
+    throw new OperationError("ERR_USAGE", `the policy gives witness ${quote(name)} no http or https address`);
+  }
+  return new URL("add-checkpoint", base);
+}
+
+/** The note with the log's own lines only. */
+function logNote(bytes: Uint8Array, log: NoteVerifier): string {
+  const { text, signatures } = parseNote(bytes);
+  const own = signatures.filter(({ name, keyId }) => name === log.name && equalBytes(keyId, log.keyId));
+  return parseUtf8(formatNote({ text, signatures: own }));
+}
+
+/** The size of a 409 that states one. */
+function sizeIn({ status, type, body }: Answer): number | undefined {
+  if (status !== 409 || type.split(";")[0]!.trim().toLowerCase() !== SIZE_TYPE || !body.endsWith("\n"))
+    return undefined;
+  try {
+    return parseDecimal(body.slice(0, -1));
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return undefined;
+  }
+}
+
+/** Counts what arrives; an answer that is too long is no answer. */
+async function readBounded(response: Response): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of response.body ?? []) {
+    length += part.length;
+    if (length > WITNESS_ANSWER_BYTES_MAX)
+      throw new FormatError("ERR_LENGTH", `more than ${WITNESS_ANSWER_BYTES_MAX} bytes`);
+    parts.push(part);
+  }
+  return concat(...parts);
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? error.cause.message : error.message;
+}
