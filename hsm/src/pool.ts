@@ -63,14 +63,15 @@ export function openPool({ device, persistence, id, publicKey, workers }: PoolOp
     async signAll(messages) {
       const signatures: (Uint8Array | undefined)[] = new Array(messages.length).fill(undefined);
       let next = 0;
-      let failed = false;
-      const signPack = async (thread: PoolThread, first: number, end: number): Promise<void> => {
-        let done = first;
+      // The first error says what is wrong. It may open the breaker, and then the other threads only hear of that.
+      let first: { readonly error: unknown } | undefined;
+      const signPack = async (thread: PoolThread, start: number, end: number): Promise<void> => {
+        let done = start;
         await persistence.run(async (era, progress) => {
           const { signatures: made, failure } = await thread.ask(packTask(era, messages.slice(done, end)));
-          for (let start = 0; start < made.length; start += SIGNATURE_BYTES) {
+          for (let at = 0; at < made.length; at += SIGNATURE_BYTES) {
             assert(signatures[done] === undefined && done < end);
-            signatures[done++] = made.slice(start, start + SIGNATURE_BYTES);
+            signatures[done++] = made.slice(at, at + SIGNATURE_BYTES);
           }
           if (made.length > 0) progress();
           if (failure) throw new HsmError(failure.code, failure.message, failure);
@@ -79,20 +80,19 @@ export function openPool({ device, persistence, id, publicKey, workers }: PoolOp
       };
       const drain = async (thread: PoolThread): Promise<void> => {
         // When one thread gives up, the others stop at the end of their pack: nothing of this call will be released.
-        while (next < messages.length && !failed) {
-          const first = next;
-          next += packSize(messages.length - first, count);
+        while (next < messages.length && !first) {
+          const start = next;
+          next += packSize(messages.length - start, count);
           try {
-            await signPack(thread, first, next);
+            await signPack(thread, start, next);
           } catch (error) {
-            failed = true;
-            throw error;
+            first ??= { error };
           }
         }
       };
-      const outcomes = await Promise.allSettled(threads.map(drain));
+      await Promise.all(threads.map(drain));
       lastUsed = performance.now();
-      for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+      if (first) throw (first as { readonly error: unknown }).error;
       return signatures.map((signature) => signature!);
     },
     async close() {
