@@ -14,6 +14,9 @@ import { bytes } from "./testing.test.ts";
 const COMPACT = formatRecord(new Uint8Array([1, ...bytes(120, 7)]));
 const LINK = formatLink("tap.example.org", new Uint8Array([1, ...bytes(120, 7)]), bytes(16, 1));
 
+/** A loaded machine is slow, and a deadline that passes for that reason alone is no tear. */
+const APDU_DEADLINE_MS = 3000;
+
 let folder: string;
 let simulator: Simulator;
 let reader: NfcReader;
@@ -21,7 +24,7 @@ let reader: NfcReader;
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "via-nfc-"));
   simulator = await startSimulator({ folder: path.join(folder, "sim") });
-  reader = await openReader({ socket: simulator.sockets.pcsc, apduDeadlineMs: 300 });
+  reader = await openReader({ socket: simulator.sockets.pcsc, apduDeadlineMs: APDU_DEADLINE_MS });
 });
 
 after(async () => {
@@ -35,12 +38,8 @@ async function layDown(uid: string): Promise<TagReader> {
   return reader.waitForTag();
 }
 
-/** One for the list of readers and one for each of the two readers. */
-const OWN_WATCHERS = 3;
-
-async function watchers(): Promise<number> {
-  return (await simulator.status()).watchers;
-}
+/** Threads of a client that wait for a change: one for the list of readers, one for its only reader. */
+const OWN_WATCHERS = 2;
 
 async function takeAway(): Promise<void> {
   await simulator.remove();
@@ -206,7 +205,7 @@ test("a hung reader ends at the deadline, and the next tap works in a fresh proc
   await simulator.arm({ kind: "silence" }, 12);
   const started = Date.now();
   await assert.rejects(write(tag, COMPACT), isOperationError("ERR_READER", "ERR_NO_READER"));
-  assert.ok(Date.now() - started < 2000);
+  assert.ok(Date.now() - started < 3 * APDU_DEADLINE_MS);
   assert.equal(await visible(uid), "nothing");
   await write(await reader.waitForTag(), COMPACT);
   assert.equal(await visible(uid), "right");
@@ -288,30 +287,28 @@ test("a reader without raw commands writes too: by the size that the capability 
 
 test("a reader that is unplugged and comes back is used again", async () => {
   const name = "ACS ACR122U PICC Interface 01 00";
-  const before = await watchers();
-  await simulator.addReader(name);
-  const own = await openReader({ socket: simulator.sockets.pcsc, name, startDeadlineMs: 800 });
+  const desk = await startSimulator({ folder: path.join(folder, "desk"), readers: [name] });
+  const own = await openReader({ socket: desk.sockets.pcsc, name, startDeadlineMs: 3000 });
   try {
     // The library lists readers and then begins to watch them: what is unplugged in between, it never hears of.
-    const others = before === 0 ? 0 : before + 1;
-    while ((await watchers()) < others + OWN_WATCHERS) await sleep(10);
+    while ((await desk.status(name)).watchers < OWN_WATCHERS) await sleep(10);
     const ended = assert.rejects(own.waitForTag(), isOperationError("ERR_NO_READER"));
-    await simulator.removeReader(name);
+    await desk.removeReader(name);
     await ended;
     await assert.rejects(own.waitForTag(), isOperationError("ERR_NO_READER"));
-    await simulator.addReader(name);
-    const uid = await simulator.createTag("ntag213");
-    await simulator.insert(uid, name);
+    await desk.addReader(name);
+    const uid = await desk.createTag("ntag213");
+    await desk.insert(uid, name);
     assert.equal(formatHex(await (await own.waitForTag()).uid()), uid);
   } finally {
     own.close();
-    await simulator.removeReader(name);
+    await desk.stop();
   }
 });
 
 test("no reader, another reader, no service: each says what to do", async () => {
   const bare = await startSimulator({ folder: path.join(folder, "bare"), readers: [] });
-  const options = { socket: bare.sockets.pcsc, startDeadlineMs: 400 };
+  const options = { socket: bare.sockets.pcsc, startDeadlineMs: 2000 };
   await assert.rejects(openReader(options), (error: unknown) => {
     assert.ok(isOperationError("ERR_NO_READER")(error));
     return /no reader is plugged in/.test((error as Error).message);

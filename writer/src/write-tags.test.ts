@@ -33,7 +33,7 @@ let ledgers = 0;
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "via-writer-"));
   simulator = await startSimulator({ folder: path.join(folder, "sim") });
-  reader = await openReader({ socket: simulator.sockets.pcsc, apduDeadlineMs: 300 });
+  reader = await openReader({ socket: simulator.sockets.pcsc, apduDeadlineMs: 3000 });
 });
 
 after(async () => {
@@ -257,7 +257,7 @@ test("with locking, a tag is read-only when its receipt says so", async () => {
 test("two readers share one kit, and one of them is unplugged in the middle", async () => {
   const name = "ACS ACR122U PICC Interface 01 00";
   await simulator.addReader(name);
-  const second = await openReader({ socket: simulator.sockets.pcsc, name, startDeadlineMs: 500 });
+  const second = await openReader({ socket: simulator.sockets.pcsc, name, startDeadlineMs: 3000 });
   const station = await desk(10);
   try {
     await simulator.hand({ folder: path.join(folder, "left"), model: "ntag213", count: 10, pauseMs: 5 });
