@@ -29,7 +29,7 @@ import {
 } from "@viafabric/schemas";
 import { type FetchFile, folderFetch, httpFetch } from "@viafabric/transparency-log/client";
 import { verifyRootChain } from "@viafabric/tuf";
-import { checkToken, type NodeState, type Verdict } from "@viafabric/verifier";
+import { checkToken, type NodeState, Refusal, type Verdict } from "@viafabric/verifier";
 import { initHome, loadState, openHome } from "./home.ts";
 import { parseClaim, verifyClaims } from "./pin.ts";
 import { refreshNode } from "./refresh.ts";
@@ -248,9 +248,15 @@ async function readTag(): Promise<Uint8Array> {
 async function judge(presented: Presented, state: NodeState): Promise<Verdict> {
   if ("code" in presented) return presented;
   const verdict = checkToken(presented.token, state, now());
-  // A device proof will be checked against this key; a subject that cannot be resolved could never give one.
-  if (verdict.code === "accept") await resolveSubject(verdict.subject);
-  return verdict;
+  if (verdict.code !== "accept") return verdict;
+  try {
+    // A device proof will be checked against this key; a subject that cannot be resolved could never give one.
+    await resolveSubject(verdict.subject);
+    return verdict;
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    return { code: error.code, detail: error.message, index: verdict.index };
+  }
 }
 
 process.exitCode = await runProgram(node, process.argv);
