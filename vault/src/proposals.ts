@@ -5,7 +5,7 @@ import type { VerifiedStatement } from "@viafabric/revocation";
 import { encodeHead, type Floor, type Head, manifestHash } from "@viafabric/schemas";
 import { attachBatches, createProposal, type TrustedState } from "@viafabric/tuf";
 import type { BatchRequest } from "./batch-request.ts";
-import type { Settings } from "./genesis.ts";
+import { LIFETIMES, type Settings } from "./genesis.ts";
 import { type BatchPlan, type IssuanceState, planBatch, reissuedHead } from "./issuance.ts";
 import type { PlannedEvent } from "./records.ts";
 import { SECRET_NONCE_BYTES, sealSecret } from "./secrets.ts";
@@ -13,8 +13,11 @@ import { planBatchesMetadata } from "./trust-files.ts";
 
 /** A proposal that trustees do not answer within two weeks makes room for the next. */
 export const PROPOSAL_SECONDS = 14 * 86_400;
-/** Trustees on several continents need weeks to meet: a renewal is proposed that long before the head expires. */
-export const RENEWAL_SECONDS = 30 * 86_400;
+/**
+ * The share of a life after which its renewal is proposed. Trustees on several continents need weeks to meet, and at half
+ * of a life the first alarm sounds.
+ */
+const RENEWAL_SHARE = 0.4;
 
 /** What a plan is made from, as published. */
 export interface ProposalBase {
@@ -32,6 +35,11 @@ export interface ProposalBase {
   readonly secretKey: Uint8Array;
   readonly random: (length: number) => Uint8Array;
   readonly now: number;
+}
+
+/** @param expires and `now` in unix seconds. Metadata does not say when it was signed: its life is the one the rules give */
+export function isRenewalDue(role: "targets" | "batches", expires: number, now: number): boolean {
+  return expires - now <= LIFETIMES[role] * (1 - RENEWAL_SHARE);
 }
 
 /** @throws VerificationError ERR_INDEX_EXHAUSTED */

@@ -12,7 +12,7 @@ import { Desk, type DeskDependencies } from "./desk.ts";
 import { validateRequest } from "./issuance.ts";
 import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
-import { type ProposalBase, proposeBatch, proposeRenewal, RENEWAL_SECONDS } from "./proposals.ts";
+import { isRenewalDue, type ProposalBase, proposeBatch, proposeRenewal } from "./proposals.ts";
 import type { EventRecord, PlannedEvent, RequestRecord } from "./records.ts";
 import { epochOf, publicationRound } from "./round.ts";
 import { floorFiles } from "./status-files.ts";
@@ -203,7 +203,7 @@ export class Sequencer {
       if (open.includes(role)) continue;
       const request = await store.waitingRequest(kind);
       if (request) return this.#answer(request);
-      if (trusted.expires[role] - now() > RENEWAL_SECONDS) continue;
+      if (!isRenewalDue(role, trusted.expires[role], now())) continue;
       await store.addEvent(kind === "batch" ? proposeRenewal(await this.#base()) : await this.#targets(NO_CHANGE));
       return `renewal of ${role} proposed`;
     }
