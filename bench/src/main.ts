@@ -7,6 +7,7 @@ import type { Bench } from "./figure.ts";
 import { hsmLatency, hsmSign } from "./hsm.ts";
 import { logAppend, logAudit, logLatency } from "./log.ts";
 import { revocationDay, revocationSize, revocationSpeed } from "./revocation.ts";
+import { trustRefresh } from "./trust-refresh.ts";
 import { verify } from "./verify.ts";
 
 const BENCHES: Readonly<Record<string, Bench>> = {
@@ -16,6 +17,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   "revocation-size": revocationSize,
   "revocation-speed": revocationSpeed,
   "revocation-day": revocationDay,
+  "trust-refresh": trustRefresh,
   verify,
   "hsm-sign": hsmSign,
   "hsm-latency": hsmLatency,

@@ -109,16 +109,11 @@ node
   .description("bring metadata, status and bundles up to date")
   .requiredOption("--from <source>", "http(s) address or folder of the published files")
   .option("--home <folder>", "home of the node", DEFAULT_HOME)
-  .option("--batches <list>", "batches to hold, such as 0,3,4; all of them when left out")
+  .option("--batches <list>", "batches to hold besides those held, such as 0,3,4 or none; all when left out")
   .action(async (options, command: Command) => {
     const out = outputOf(command);
     const home = await openHome(options.home);
-    const batches =
-      options.batches === undefined
-        ? "all"
-        : String(options.batches)
-            .split(",")
-            .map((text) => parseDecimal(text));
+    const batches = batchesOf(options.batches);
     let bar: ReturnType<typeof out.progress> | undefined;
     const report = await refreshNode(home, sourceOf(options.from), {
       batches,
@@ -208,6 +203,11 @@ async function readRoot({ root, rootFrom }: InitOptions): Promise<{ rootFile: Ui
   if (rootFile.length > ROOT_BYTES_MAX)
     throw new OperationError("ERR_FILE_TOO_LARGE", `${FIRST_ROOT} has ${rootFile.length} bytes`);
   return { rootFile, source };
+}
+
+function batchesOf(list: string | undefined): readonly number[] | "all" {
+  if (list === undefined) return "all";
+  return list === "none" ? [] : list.split(",").map((text) => parseDecimal(text));
 }
 
 function sourceOf(source: string): FetchFile {

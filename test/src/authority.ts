@@ -112,6 +112,7 @@ export async function makeBatch({ count = 8, manifest: changes = {} }: BatchOpti
     statusUri: "https://vault.example/revocation/list/",
     ...changes,
   };
+  const { authority } = draft;
   const own = Array.from({ length: count }, (_, i) => ({
     rctId: sha256(utf8(`rct ${draft.first + i}`)).slice(0, 16),
     subjectKey: seededSigner(`holder ${i % 16}`).publicKey.raw,
@@ -123,7 +124,7 @@ export async function makeBatch({ count = 8, manifest: changes = {} }: BatchOpti
   const signatures = await Promise.all(payloads.map((payload) => ISSUER.sign(signatureInput("ed25519", payload))));
   const tokens = own.map((t, i) => ({ ...t, signature: signatures[i]! }));
   const manifestBytes = encodeManifest(manifest);
-  const tokensBin = sealTokens(AUTHORITY, tokens);
+  const tokensBin = sealTokens(authority, tokens);
   const headLeaves = Array.from({ length: manifest.seq }, (_, i) => hashLeaf(sha256(utf8(`manifest ${i}`))));
   headLeaves.push(hashLeaf(manifestHash(manifestBytes)));
   const logProof = await proveBatch(manifest.seq, manifestBytes, tokensBin, entries);
@@ -134,7 +135,7 @@ export async function makeBatch({ count = 8, manifest: changes = {} }: BatchOpti
     manifestProof: await buildInclusionProof(manifest.seq, headLeaves.length, subtreeOf(headLeaves)),
     compact: tokens.map((t, i) => {
       const body = { ...bodyFrom(manifest, { ...t, subject: formatDidKey(t.subjectKey) }) };
-      return compactOf(AUTHORITY, body, t.subjectKey, signatures[i]!);
+      return compactOf(authority, body, t.subjectKey, signatures[i]!);
     }),
     cose: payloads.map((payload, i) => encodeToken({ algorithm: "ed25519", kid, payload, signature: signatures[i]! })),
     trust: makeTrust(rootOf(headLeaves), headLeaves.length, manifest.first + count),
