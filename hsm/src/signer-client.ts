@@ -40,6 +40,8 @@ export {
   SIGNER_KEYS,
   type SignerConfig,
   type SignerKey,
+  type SignerKeys,
+  signerKeys,
 } from "./signer/config.ts";
 export type { SignerStatus } from "./signer/messages.ts";
 export type { MetadataRequest } from "./signer/metadata.ts";

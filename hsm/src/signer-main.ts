@@ -27,7 +27,12 @@ async function main(configFile: string | undefined, attached: boolean): Promise<
       process.stderr.write(`${JSON.stringify({ time: clock(), recovered })}\n`);
     });
     try {
-      const signer = await openBoundedSigner(config, { hsm, stateFile: stateFileBeside(configFile), clock });
+      const signer = await openBoundedSigner(config, {
+        hsm,
+        stateFile: stateFileBeside(configFile),
+        clock,
+        reread: async () => (await readSignerConfig(configFile)).keys,
+      });
       const server = await serveSigner(signer, config.socket, (method, { code, message }) => {
         process.stderr.write(`${JSON.stringify({ time: clock(), refused: method, code, message })}\n`);
       });

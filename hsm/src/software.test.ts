@@ -6,7 +6,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { CodedError, isValidSignature, utf8 } from "@viafabric/schemas";
 import { generateKeys, type Hsm, openKeys, openSoftwareKeys } from "./index.ts";
-import { formatSignerConfig, readSignerConfig, SIGNER_KEYS, type SignerConfig } from "./signer/config.ts";
+import { formatSignerConfig, readSignerConfig, SIGNER_KEYS, type SignerConfig, signerKeys } from "./signer/config.ts";
 
 let folder: string;
 let keys: Hsm;
@@ -58,13 +58,12 @@ test("another key, a missing one, another algorithm and a wrong passphrase are r
 test("a configuration names a token or software keys, and not both", async () => {
   const wanted = SIGNER_KEYS.map((name) => ({ id: utf8(`c-${name}`), label: name, algorithm: "ed25519" as const }));
   const made = await generateKeys(reference, wanted);
-  const pinned = SIGNER_KEYS.map((name, i) => [name, { id: wanted[i]!.id, publicKey: made[i]! }] as const);
   const config: SignerConfig = {
     hsm: reference,
     root: path.join(folder, "root.json"),
     public: path.join(folder, "public"),
     socket: path.join(folder, "signer.sock"),
-    keys: Object.fromEntries(pinned) as SignerConfig["keys"],
+    keys: signerKeys((_name, i) => [{ id: wanted[i]!.id, publicKey: made[i]! }]),
   };
   const file = path.join(folder, "signer.json");
   await writeFile(file, formatSignerConfig(config));

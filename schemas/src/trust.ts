@@ -102,6 +102,17 @@ export function findKey(
   );
 }
 
+/**
+ * Which key of a purpose signs at `at`: of those that are valid then, the one that became valid last. So a new key takes
+ * over as soon as trustees have listed it, while the one before still vouches for what it signed.
+ */
+export function newestKey(entries: readonly KeyEntry[], purpose: Purpose, at: number): KeyEntry | undefined {
+  const valid = entries.filter((entry) => entry.purpose === purpose && entry.from <= at && at < entry.until);
+  return valid.reduce<KeyEntry | undefined>((newest, entry) => {
+    return newest === undefined || entry.from > newest.from ? entry : newest;
+  }, undefined);
+}
+
 export function encodeRules(rules: Rules): Uint8Array {
   const { suspend, revokeKit, revoke, reinstate } = rules.thresholds;
   return encodeCbor(

@@ -17,6 +17,7 @@ import {
   type SignerConfig,
   type SignerKey,
   type SignerProcess,
+  signerKeys,
   startSigner,
 } from "@viafabric/hsm/signer";
 import { formatStatement, nextStatement, planeStates, setRoot, statementName } from "@viafabric/revocation";
@@ -146,8 +147,6 @@ export class StolenAuthority {
     const made = await generateKeys(hsm, wanted);
     const files = await openSoftwareKeys(hsm);
     const signers = await Promise.all(wanted.map(({ id }, i) => files.signer(id, made[i])));
-    const named = <T>(of: (i: number) => T) =>
-      Object.fromEntries(SIGNER_KEYS.map((name, i) => [name, of(i)])) as Record<SignerKey, T>;
     const home = path.join(folder, "signer");
     await mkdir(home, { mode: 0o700 });
     await mkdir(path.join(folder, "public"));
@@ -156,12 +155,12 @@ export class StolenAuthority {
       root: path.join(home, "1.root.json"),
       public: path.join(folder, "public"),
       socket: path.join(home, "signer.sock"),
-      keys: named((i) => ({ id: wanted[i]!.id, publicKey: made[i]! })),
+      keys: signerKeys((_name, i) => [{ id: wanted[i]!.id, publicKey: made[i]! }]),
     };
     const world = new StolenAuthority(
       folder,
       config,
-      named((i) => signers[i]!),
+      Object.fromEntries(SIGNER_KEYS.map((name, i) => [name, signers[i]!])) as Record<SignerKey, Signer>,
     );
     await world.#live();
     return world;

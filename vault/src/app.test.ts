@@ -96,7 +96,6 @@ async function testVault(): Promise<TestVault> {
   const app = await buildApp({
     store,
     trust: () => trusted,
-    requestTrust: () => ({ ...trusted, issuer: KEYS.issuer.publicKey.kid }),
     publicFolder,
     async sealKit(record: KitRecord, publicKey: Uint8Array) {
       const built = buildKit(material, record.station, record.id, record.created);

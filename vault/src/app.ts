@@ -10,7 +10,6 @@ import swagger from "@fastify/swagger";
 import type { TrustedState } from "@viafabric/tuf";
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
 import { requireSignedRequests } from "./auth.ts";
-import type { RequestTrust } from "./batch-request.ts";
 import { PROBLEM_TYPE, problemOf } from "./problem.ts";
 import { servePublicFiles } from "./public-files.ts";
 import type { KitRecord } from "./records.ts";
@@ -26,8 +25,6 @@ export interface AppDependencies {
   readonly store: ReadingStore;
   /** The quorum-signed state as last published. */
   readonly trust: () => TrustedState;
-  /** What a batch request is held against. */
-  readonly requestTrust: () => RequestTrust;
   readonly publicFolder: string;
   /** Seals a kit to a station's X25519 key; the kit has been checked as a station will check it. */
   readonly sealKit: (kit: KitRecord, publicKey: Uint8Array) => Promise<string>;

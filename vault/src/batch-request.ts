@@ -12,6 +12,7 @@ import {
   findKey,
   type KeyEntry,
   NAME_LENGTH_MAX,
+  newestKey,
   parseDidKey,
   parseHex,
   quote,
@@ -124,8 +125,6 @@ export function parseBatchRequest(value: unknown): BatchRequest {
 export interface RequestTrust {
   readonly keys: readonly KeyEntry[];
   readonly rules: Rules;
-  /** Kid of the key that will sign the tokens. */
-  readonly issuer: Uint8Array;
 }
 
 /**
@@ -147,9 +146,14 @@ export function verifyBatchRequest(request: BatchRequest, trust: RequestTrust, n
     if (request.stations.some((station) => equalBytes(station.kid, kid))) throw unlisted("release");
   }
   // A token is accepted only if its issuer key was valid at nbf, so a batch that starts outside is void from birth.
-  if (!findKey(trust.keys, trust.issuer, "issuer", request.nbf)) {
-    throw new VerificationError("ERR_BATCH_TIME", "the issuer key is not valid at nbf; choose another start");
-  }
+  issuerAt(trust.keys, request.nbf);
+}
+
+/** The key that signs a batch which starts at `nbf`. @throws VerificationError ERR_BATCH_TIME */
+export function issuerAt(keys: readonly KeyEntry[], nbf: number): KeyEntry {
+  const issuer = newestKey(keys, "issuer", nbf);
+  if (issuer) return issuer;
+  throw new VerificationError("ERR_BATCH_TIME", "no issuer key is valid at nbf; choose another start");
 }
 
 function unlisted(purpose: string): VerificationError {

@@ -31,7 +31,6 @@ export interface DeskDependencies {
   /** Root v1 with its signatures. */
   readonly pinnedRoot: Uint8Array;
   readonly logKey: PublicKey;
-  readonly issuer: Uint8Array;
   readonly settings: Settings;
   /** Under which secrets are stored. */
   readonly secretKey: Uint8Array;

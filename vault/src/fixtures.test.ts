@@ -94,7 +94,6 @@ export const RULES: Rules = {
 
 export const TRUST = {
   rules: RULES,
-  issuer: KEYS.issuer.publicKey.kid,
   keys: [
     keyEntry(KEYS.issuer, "issuer"),
     keyEntry(KEYS.status, "status"),
@@ -132,7 +131,7 @@ export function issuanceState(): IssuanceState {
   const head = genesisHead(AUTHORITY, NOW - DAY);
   return {
     authority: AUTHORITY,
-    issuer: KEYS.issuer.publicKey.kid,
+    keys: TRUST.keys,
     iss: "https://vault.example",
     statusUri: "https://vault.example/revocation/list/",
     policyRoot: sha256(utf8("policy")),

@@ -9,13 +9,7 @@ import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { findSoftHsm, generateKeys, initSoftHsmToken, type SoftHsmToken } from "@viafabric/hsm";
-import {
-  formatSignerConfig,
-  type PinnedKey,
-  SIGNER_KEYS,
-  type SignerConfig,
-  type SignerKey,
-} from "@viafabric/hsm/signer";
+import { formatSignerConfig, SIGNER_KEYS, type SignerConfig, signerKeys } from "@viafabric/hsm/signer";
 import {
   createKeystore,
   ensureFolder,
@@ -102,18 +96,15 @@ async function createOnlineKeys(home: Home, hardware: HardwareToken | undefined)
     algorithm: "ed25519" as const,
   }));
   const made = await generateKeys(token, requests);
-  const pinned = SIGNER_KEYS.map((name, i): readonly [SignerKey, PinnedKey] => {
-    return [name, { id: requests[i]!.id, publicKey: made[i]! }];
-  });
   const config: SignerConfig = {
     hsm: token,
     root: path.basename(home.pinnedRoot),
     public: path.relative(home.signer, home.public),
     socket: path.join(await socketFolder(home.signer, SOCKET), SOCKET),
-    keys: Object.fromEntries(pinned) as SignerConfig["keys"],
+    keys: signerKeys((_name, i) => [{ id: requests[i]!.id, publicKey: made[i]! }]),
   };
   await writeFileDurable(home.signerConfig, formatSignerConfig(config), PRIVATE_FILE);
-  return Object.fromEntries(pinned.map(([name, { publicKey }]) => [name, publicKey])) as unknown as OnlineKeys;
+  return Object.fromEntries(SIGNER_KEYS.map((name, i) => [name, made[i]!])) as unknown as OnlineKeys;
 }
 
 /** Who of the trustees has signed, by key id. */

@@ -19,6 +19,7 @@ import {
   type Head,
   hashLeaf,
   INDEX_MAX,
+  type KeyEntry,
   type Manifest,
   type MerkleFrontier,
   manifestHash,
@@ -28,13 +29,19 @@ import {
   tokenLeaf,
   VerificationError,
 } from "@viafabric/schemas";
-import { type BatchRequest, parseBatchRequest, type RequestTrust, verifyBatchRequest } from "./batch-request.ts";
+import {
+  type BatchRequest,
+  issuerAt,
+  parseBatchRequest,
+  type RequestTrust,
+  verifyBatchRequest,
+} from "./batch-request.ts";
 
 /** What a plan builds on. The shell reads it from the published state, in one transaction. */
 export interface IssuanceState {
   readonly authority: Uint8Array;
-  /** Kid of the key that signs tokens. */
-  readonly issuer: Uint8Array;
+  /** The key list in force: it says who signs tokens. */
+  readonly keys: readonly KeyEntry[];
   readonly iss: string;
   readonly statusUri: string;
   /** H(policy lineage root file). */
@@ -111,7 +118,7 @@ export function planBatch(
     first,
     count,
     root: new Uint8Array(32),
-    issuer: state.issuer,
+    issuer: issuerAt(state.keys, request.nbf).key.kid,
     iss: state.iss,
     profile: request.profile,
     creditClass: request.creditClass,

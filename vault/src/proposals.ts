@@ -26,7 +26,6 @@ export interface ProposalBase {
   readonly log: Head["log"];
   readonly manifests: IssuanceState["manifests"];
   readonly settings: Settings;
-  readonly issuer: Uint8Array;
   /** The end of every index range ever planned. */
   readonly plannedEnd: number;
   /** The highest version of `batches` ever proposed or published. */
@@ -61,10 +60,10 @@ export function floorOf({ statement }: VerifiedStatement): Floor {
 }
 
 function issuanceState(base: ProposalBase): IssuanceState {
-  const { trusted, settings, issuer, log, manifests } = base;
+  const { trusted, settings, log, manifests } = base;
   return {
     authority: trusted.authority,
-    issuer,
+    keys: trusted.keys,
     iss: settings.iss,
     statusUri: settings.statusUri,
     policyRoot: settings.policyRoot,

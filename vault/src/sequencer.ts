@@ -227,8 +227,7 @@ export class Sequencer {
   }
 
   async #planBatch(body: unknown): Promise<PlannedEvent> {
-    const { issuer, now } = this.#deps;
-    const request = validateRequest(body, { ...this.#desk.need().trusted, issuer }, now());
+    const request = validateRequest(body, this.#desk.need().trusted, this.#deps.now());
     return proposeBatch(request, await this.#base());
   }
 
@@ -238,7 +237,7 @@ export class Sequencer {
   }
 
   async #base(): Promise<ProposalBase> {
-    const { store, settings, issuer, secretKey, random, now } = this.#deps;
+    const { store, settings, secretKey, random, now } = this.#deps;
     const { trusted, statement } = this.#desk.need();
     // A fresh node must be able to fetch what the head will name as its floor, before trustees see the head.
     for (const { path, bytes } of floorFiles(this.#desk.history.previous))
@@ -249,7 +248,6 @@ export class Sequencer {
       log: this.#desk.log.head,
       manifests: await this.#desk.manifests(),
       settings,
-      issuer,
       plannedEnd: await store.plannedEnd(),
       lastVersion: await store.lastVersion("batches"),
       secretKey,

@@ -61,7 +61,6 @@ export async function startService(
     const app = await buildApp({
       store: deps.store,
       trust: () => published().trusted,
-      requestTrust: () => ({ ...published().trusted, issuer: deps.issuer }),
       publicFolder: home.public,
       sealKit: (kit, publicKey) => sealedKit(sequencer.desk, kit, publicKey),
       now: options.now,
@@ -116,8 +115,7 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
       publicFolder: home.public,
       stagingFolder: home.staging,
       pinnedRoot,
-      logKey: config.keys.log.publicKey,
-      issuer: config.keys.issuer.publicKey.kid,
+      logKey: config.keys.log[0]!.publicKey,
       settings,
       secretKey: await readFileBounded(home.vaultKey, SECRET_KEY_BYTES),
       random: (length) => new Uint8Array(randomBytes(length)),

@@ -3,18 +3,21 @@
  *
  *     { "module": "/usr/lib/softhsm/libsofthsm2.so", "conf": "../hsm/softhsm2.conf", "tokenLabel": "…",
  *       "tokenSerial": "…", "pinFile": "../hsm/pin", "root": "1.root.json", "public": "../../public",
- *       "socket": "signer.sock", "keys": { "issuer": { "id": "<hex>", "spki": "<base64>" }, "log": …, … } }
+ *       "socket": "signer.sock", "keys": { "issuer": [{ "id": "<hex>", "spki": "<base64>" }], "log": …, … } }
  *
  * On a laptop without a module, `"software": "keys", "passphraseFile": "keys/passphrase"` stand in place of module,
  * conf, token and PIN.
  *
- * The keys are pinned by their public halves: what stands behind an id in the token must be exactly that.
+ * The keys are pinned by their public halves: what stands behind an id in the token must be exactly that. A role may
+ * have several, oldest first: which of them signs is said by the files that trustees signed, never by this one. A key
+ * that stands alone may do without the brackets.
  */
 import path from "node:path";
 import { readFileBounded } from "@viafabric/platform";
 import {
   formatBase64,
   formatHex,
+  kidText,
   OperationError,
   type PublicKey,
   parseBase64,
@@ -35,6 +38,13 @@ export interface PinnedKey {
   readonly publicKey: PublicKey;
 }
 
+/** At least one for each role, oldest first; exactly one for the log, whose key is its name for ever. */
+export type SignerKeys = Readonly<Record<SignerKey, readonly PinnedKey[]>>;
+
+export function signerKeys(of: (name: SignerKey, i: number) => readonly PinnedKey[]): SignerKeys {
+  return Object.fromEntries(SIGNER_KEYS.map((name, i) => [name, of(name, i)])) as unknown as SignerKeys;
+}
+
 export interface SignerConfig {
   readonly hsm: KeysReference;
   /** File of root v1. */
@@ -42,7 +52,7 @@ export interface SignerConfig {
   /** Folder of what is published. */
   readonly public: string;
   readonly socket: string;
-  readonly keys: Readonly<Record<SignerKey, PinnedKey>>;
+  readonly keys: SignerKeys;
   /** Threads that sign tokens; as many as there are processors when left out. A slow device on a network wants more. */
   readonly workers?: number;
 }
@@ -50,11 +60,12 @@ export interface SignerConfig {
 type JsonObject = Readonly<Record<"keys" | "id" | "spki" | "workers", unknown>> & Readonly<Record<string, unknown>>;
 
 const CONFIG_BYTES_MAX = 64 * 1024;
+/** A key a month for two years and more; each is opened when the signer starts. */
+export const KEYS_PER_ROLE_MAX = 32;
 
 export function formatSignerConfig({ hsm, root, public: published, socket, keys, workers }: SignerConfig): Uint8Array {
   const pinned = SIGNER_KEYS.map((name) => {
-    const { id, publicKey } = keys[name];
-    return [name, { id: formatHex(id), spki: formatBase64(publicKey.spki) }] as const;
+    return [name, keys[name].map(({ id, publicKey }) => ({ id: formatHex(id), spki: formatBase64(publicKey.spki) }))];
   });
   const json = { ...placeJson(hsm), root, public: published, socket, workers };
   return utf8(`${JSON.stringify({ ...json, keys: Object.fromEntries(pinned) }, undefined, 2)}\n`);
@@ -86,9 +97,10 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
   const known = [...COMMON, ...(software ? SOFTWARE : TOKEN)];
   for (const name of Object.keys(json)) if (!known.includes(name)) throw new TypeError(`unknown member ${name}`);
   const listed = asObject(json.keys, "keys");
-  const keys = Object.fromEntries(SIGNER_KEYS.map((name) => [name, asPinnedKey(listed[name], name)]));
-  const kids = new Set(SIGNER_KEYS.map((name) => formatHex(keys[name]!.publicKey.kid)));
-  if (kids.size < SIGNER_KEYS.length) throw new TypeError("one key has two purposes");
+  const keys = signerKeys((name) => asPinnedKeys(listed[name], name));
+  const kids = SIGNER_KEYS.flatMap((name) => keys[name].map(({ publicKey }) => kidText(publicKey)));
+  if (new Set(kids).size < kids.length) throw new TypeError("one key has two purposes");
+  if (keys.log.length > 1) throw new TypeError("a log has one key");
   return {
     hsm: software
       ? { software: file("software"), passphraseFile: file("passphraseFile") }
@@ -103,13 +115,20 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
     public: file("public"),
     socket: file("socket"),
     ...(optional("workers") ? { workers: asWorkers(json.workers) } : {}),
-    keys: keys as unknown as Readonly<Record<SignerKey, PinnedKey>>,
+    keys,
   };
 }
 
 const COMMON = ["root", "public", "socket", "keys", "workers"];
 const TOKEN = ["module", "conf", "tokenLabel", "tokenSerial", "pinFile"];
 const SOFTWARE = ["software", "passphraseFile"];
+
+function asPinnedKeys(value: unknown, name: string): readonly PinnedKey[] {
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+  if (list.length === 0 || list.length > KEYS_PER_ROLE_MAX)
+    throw new TypeError(`${list.length} ${name} keys; it takes 1 to ${KEYS_PER_ROLE_MAX}`);
+  return list.map((key) => asPinnedKey(key, name));
+}
 
 function asPinnedKey(value: unknown, name: string): PinnedKey {
   const key = asObject(value, `key ${name}`);

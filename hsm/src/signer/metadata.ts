@@ -19,6 +19,7 @@ import {
   type Timestamp,
   type TrustedState,
 } from "@viafabric/tuf";
+import { roleKey } from "./key-ring.ts";
 import type { OnlineRole, SignedMetadata, SignerState } from "./state.ts";
 import { lastStatement } from "./trust.ts";
 
@@ -31,18 +32,21 @@ export interface MetadataRequest {
 /** 30 days, and a day for clocks and for rounding. */
 export const ONLINE_SECONDS_MAX = 31 * 86_400;
 
-/** @returns the version to sign, or what was signed when the same bytes come again */
+/**
+ * @param held the keys of this signer for the role
+ * @returns the version to sign and the key, or what was signed when the same bytes come again
+ */
 export function planMetadata(
   state: SignerState,
   trusted: TrustedState,
-  key: PublicKey,
+  held: readonly PublicKey[],
   { role, signed }: MetadataRequest,
   now: number,
-): { readonly version: number } | { readonly again: SignedMetadata } {
+): { readonly version: number; readonly key: PublicKey } | { readonly again: SignedMetadata } {
   const last = state.metadata.get(role);
   if (last && equalBytes(last.signed, signed)) return { again: last };
   const metadata = parseSigned(role === "revocations" ? "targets" : role, signed);
-  assertKeyOf(roleOf(trusted, role), role, key);
+  const key = roleKey(held, roleOf(trusted, role), role);
   if (metadata.version <= (last?.version ?? 0))
     throw refused(`${role} ${metadata.version} does not come after ${last?.version}, which was signed`);
   if (metadata.expires <= now || metadata.expires > now + ONLINE_SECONDS_MAX)
@@ -57,7 +61,7 @@ export function planMetadata(
     case "timestamp":
       assertTimestamp(state, metadata);
   }
-  return { version: metadata.version };
+  return { version: metadata.version, key };
 }
 
 export function withMetadata(state: SignerState, role: OnlineRole, signed: SignedMetadata): SignerState {
@@ -68,11 +72,6 @@ function roleOf(trusted: TrustedState, role: OnlineRole): Role {
   return role === "revocations"
     ? delegatedRole(trusted.targets, "revocations", STATEMENT_PATH)
     : trusted.root.roles[role];
-}
-
-function assertKeyOf(role: Role, name: string, key: PublicKey): void {
-  if (!role.keys.some((known) => equalBytes(known.spki, key.spki)))
-    throw new VerificationError("ERR_SIGNER_KEY", `this signer's ${name} key is not one of the role`);
 }
 
 function assertRevocations(state: SignerState, { targets, delegations }: Targets): void {

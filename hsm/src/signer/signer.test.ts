@@ -10,6 +10,7 @@ import {
   decodeTrustKeys,
   encodeToken,
   equalBytes,
+  formatBase64,
   hashLeaf,
   isValidSignature,
   noteVerifier,
@@ -22,7 +23,7 @@ import {
 import { policyOfLog, verifyCheckpoint } from "@viafabric/transparency-log";
 import { assemble, buildRevocations, buildSnapshot, buildTimestamp, verifyTrust } from "@viafabric/tuf";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
-import { type Batch, DAY, NOW, ORIGIN, TestAuthority } from "./testkit.test.ts";
+import { type Batch, DAY, NOW, ORIGIN, softSigner, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -57,7 +58,7 @@ function logRoot(): Uint8Array {
 async function append(...entries: Uint8Array[]): Promise<Uint8Array> {
   const note = await signer.append({ from: log.length, entries });
   log.push(...entries);
-  const verified = verifyCheckpoint(policyOfLog(noteVerifier(ORIGIN, authority.config.keys.log.publicKey)), note);
+  const verified = verifyCheckpoint(policyOfLog(noteVerifier(ORIGIN, authority.config.keys.log[0]!.publicKey)), note);
   assert.equal(verified.size, log.length);
   assert.ok(equalBytes(verified.root, logRoot()));
   return note;
@@ -98,7 +99,7 @@ test("a batch: head accepted, tokens signed, leaves logged", async () => {
 
   const request = { manifest: batch.bytes, payloads: batch.payloads, proof: await authority.proofOf(0) };
   const signatures = await signer.tokens(request);
-  const issuer = authority.config.keys.issuer.publicKey;
+  const issuer = authority.config.keys.issuer[0]!.publicKey;
   signatures.forEach((signature, i) => {
     const payload = batch.payloads[i]!;
     assert.ok(isValidSignature(issuer, signatureInput("ed25519", payload), signature));
@@ -147,7 +148,7 @@ test("status events change the planes that the next statement signs", async () =
   );
   assert.deepEqual(statement.previous, sha256(Buffer.from(parseNote(previous).text)));
   assert.deepEqual(await signer.statement({ reissue: true }), note);
-  openNote(note, [noteVerifier(statementName(authority.authority), authority.config.keys.status.publicKey)]);
+  openNote(note, [noteVerifier(statementName(authority.authority), authority.config.keys.status[0]!.publicKey)]);
   await append(authority.trustLeaf("statement", 2, note));
 });
 
@@ -260,12 +261,18 @@ test("it refuses to start: no module, wrong PIN, wrong key behind an id, damaged
   const wrongPin = path.join(authority.folder, "wrong-pin");
   await writeFile(wrongPin, "nonsense\n");
   await chmod(wrongPin, 0o600);
-  const { issuer, log: logKey } = config.keys;
+  const {
+    issuer: [issuer],
+    log: [logKey],
+  } = config.keys;
   const changes: readonly (readonly [string, object])[] = [
     ["ERR_HSM_MODULE", { module: "/nowhere/libpkcs11.so" }],
     ["ERR_HSM_TOKEN", { tokenSerial: "ffffffffffffffff" }],
     ["ERR_HSM_PIN", { pinFile: wrongPin }],
-    ["ERR_HSM_KEY", { keys: { ...config.keys, issuer: { ...issuer, id: logKey.id } } }],
+    ["ERR_HSM_KEY", { keys: { ...config.keys, issuer: [{ ...issuer, id: logKey.id }] } }],
+    ["ERR_HSM_KEY", { keys: { ...config.keys, issuer: [issuer, { ...issuer, spki: formatBase64(STRANGER) }] } }],
+    ["ERR_SIGNER_CONFIG", { keys: { ...config.keys, issuer: [] } }],
+    ["ERR_SIGNER_CONFIG", { keys: { ...config.keys, log: [logKey, issuer], issuer: config.keys.status } }],
     ["ERR_SIGNER_CONFIG", { keys: { ...config.keys, issuer: logKey } }],
     ["ERR_SIGNER_CONFIG", { surprise: 1 }],
   ];
@@ -281,6 +288,8 @@ test("it refuses to start: no module, wrong PIN, wrong key behind an id, damaged
   await writeFile(stateFile, memory);
   await start();
 });
+
+const STRANGER = softSigner("stranger").publicKey.spki;
 
 function hasCode(code: string): (error: unknown) => boolean {
   return (error) => {

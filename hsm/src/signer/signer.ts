@@ -1,5 +1,5 @@
 /**
- * The bounded signer: six keys in a token and one memory, and nothing signed that its own rules do not allow.
+ * The bounded signer: keys in a token and one memory, and nothing signed that its own rules do not allow.
  *
  * Every method has the same shape: a pure plan decides, the token signs, the signature is verified, the new memory is
  * durable, and only then the answer leaves. A crash before that leaves nothing behind that anybody has seen.
@@ -29,7 +29,8 @@ import {
 } from "@viafabric/tuf";
 import type { Hsm } from "../index.ts";
 import { type AppendRequest, hashEntries, planAppend } from "./append.ts";
-import { SIGNER_KEYS, type SignerConfig, type SignerKey } from "./config.ts";
+import type { SignerConfig, SignerKeys } from "./config.ts";
+import { KeyRing } from "./key-ring.ts";
 import { type MetadataRequest, planMetadata, withMetadata } from "./metadata.ts";
 import { assertNotBehind } from "./published.ts";
 import { decodeState, emptyState, encodeState, type SignerState } from "./state.ts";
@@ -39,6 +40,13 @@ import { acceptTrust, originOf, type TrustRequest, verifyStored } from "./trust.
 
 /** 100,000 batches with many different officers stay below it. */
 const STATE_BYTES_MAX = 1024 * 1024 * 1024;
+
+export interface SignerPlace {
+  readonly hsm: Hsm;
+  readonly stateFile: string;
+  readonly clock: () => number;
+  readonly reread?: () => Promise<SignerKeys>;
+}
 
 /** Methods do not overlap: the server calls one after the other. */
 export interface BoundedSigner {
@@ -56,19 +64,19 @@ export interface BoundedSigner {
 
 /**
  * @param stateFile its memory. Private, and never restored from a backup
+ * @param reread the keys as the configuration pins them now: asked when trust files come, which may put a new one into
+ * force. Those of `config` when left out
  * @param clock unix seconds
  * @throws OperationError ERR_SIGNER_BEHIND, ERR_SIGNER_STATE, ERR_HSM_KEY
  */
 export async function openBoundedSigner(
   config: SignerConfig,
-  { hsm, stateFile, clock }: { readonly hsm: Hsm; readonly stateFile: string; readonly clock: () => number },
+  { hsm, stateFile, clock, reread }: SignerPlace,
 ): Promise<BoundedSigner> {
   const pinnedRoot = await readFileBounded(config.root, METADATA_BYTES_MAX.root);
   const authority = authorityOf(parseMetadata("root", pinnedRoot).signedBytes);
-  const keys = await openKeys(hsm, config);
-  const anchors = { pinnedRoot, logKey: keys.log.publicKey };
-  const { id, publicKey } = config.keys.issuer;
-  const issuer = await hsm.pool(id, publicKey, config.workers ?? availableParallelism());
+  const ring = await KeyRing.open(hsm, config.keys, config.workers ?? availableParallelism());
+  const anchors = { pinnedRoot, logKey: ring.log };
   const stored = await readFileIfPresent(stateFile, STATE_BYTES_MAX);
   const state = stored ? decodeState(stored) : emptyState(authority);
   if (!equalBytes(state.authority, authority))
@@ -86,15 +94,17 @@ export async function openBoundedSigner(
     },
 
     async trust(request) {
+      if (reread) await ring.hold(await reread());
       const accepted = acceptTrust(memory.state, memory.trusted, anchors, request, clock());
       await memory.keep(accepted.state, accepted.trusted);
     },
 
     async tokens(request) {
-      const plan = planTokens(memory.state, memory.need(), issuer.publicKey, request, clock());
+      const plan = planTokens(memory.state, memory.need(), ring.held("issuer"), request, clock());
       // Remembered first: a batch counts as signed from the moment its first signature could exist.
       await memory.keep(plan.state);
-      return issuer.signAll(plan.messages);
+      const pool = await ring.issuer(plan.issuer);
+      return pool.signAll(plan.messages);
     },
 
     async append(request) {
@@ -104,26 +114,25 @@ export async function openBoundedSigner(
         return lastAppend.note;
       const trustedNow = memory.need();
       const { state: next, entriesHash, size, root } = planAppend(memory.state, trustedNow, request, clock());
-      const origin = originOf(trustedNow, keys.log.publicKey);
-      const note = await signedNote(formatCheckpoint({ origin, size, root }), origin, keys.log);
+      const origin = originOf(trustedNow, ring.log);
+      const note = await signedNote(formatCheckpoint({ origin, size, root }), origin, ring.signer(ring.log));
       await memory.keep({ ...next, lastAppend: { from: request.from, entriesHash, note } });
       return note;
     },
 
     async statement(reissue) {
       if (reissue && memory.state.statement.length > 0) return memory.state.statement;
-      const text = planStatement(memory.state, memory.need(), keys.status.publicKey, clock());
-      const note = await signedNote(text, statementName(authority), keys.status);
+      const { text, key } = planStatement(memory.state, memory.need(), ring.held("status"), clock());
+      const note = await signedNote(text, statementName(authority), ring.signer(key));
       await memory.keep(withStatement(memory.state, parseStatement(text).epoch, note));
       return note;
     },
 
     async metadata(request) {
       const { role, signed } = request;
-      const key = keys[role];
-      const plan = planMetadata(memory.state, memory.need(), key.publicKey, request, clock());
+      const plan = planMetadata(memory.state, memory.need(), ring.held(role), request, clock());
       if ("again" in plan) return plan.again;
-      const signature = await signMetadata(checked(key), signed);
+      const signature = await signMetadata(checked(ring.signer(plan.key)), signed);
       await memory.keep(withMetadata(memory.state, role, { version: plan.version, signed, ...signature }));
       return signature;
     },
@@ -161,16 +170,6 @@ class Memory {
     this.state = state;
     this.trusted = trusted;
   }
-}
-
-type SingleKey = Exclude<SignerKey, "issuer">;
-
-/** All but the issuer's, which signs by the thousand and has a pool. */
-async function openKeys(hsm: Hsm, { keys }: SignerConfig): Promise<Readonly<Record<SingleKey, Signer>>> {
-  const opened: (readonly [SingleKey, Signer])[] = [];
-  for (const name of SIGNER_KEYS)
-    if (name !== "issuer") opened.push([name, await hsm.signer(keys[name].id, keys[name].publicKey)]);
-  return Object.fromEntries(opened) as Record<SingleKey, Signer>;
 }
 
 async function signedNote(text: string, name: string, signer: Signer): Promise<Uint8Array> {

@@ -13,17 +13,9 @@ import {
   StatusLedger,
   setRoot,
 } from "@viafabric/revocation";
-import {
-  type Ages,
-  findKey,
-  type PublicKey,
-  parseNote,
-  type Rules,
-  sha256,
-  utf8,
-  VerificationError,
-} from "@viafabric/schemas";
+import { type Ages, type PublicKey, parseNote, type Rules, sha256, utf8, VerificationError } from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
+import { listedKey } from "./key-ring.ts";
 import { frontierOf, type SignerState } from "./state.ts";
 import { lastStatement } from "./trust.ts";
 
@@ -32,8 +24,19 @@ export const STATEMENT_INTERVAL_SECONDS = 3600;
 /** Where no profile says anything: a day and a week. */
 const DEFAULT_AGES: Ages = { soft: 86_400, hard: 604_800 };
 
-/** The text to sign as `<authority hex>/status`. */
-export function planStatement(state: SignerState, trusted: TrustedState, statusKey: PublicKey, now: number): string {
+export interface StatementPlan {
+  /** To be signed as `<authority hex>/status`. */
+  readonly text: string;
+  readonly key: PublicKey;
+}
+
+/** @param held the status keys of this signer */
+export function planStatement(
+  state: SignerState,
+  trusted: TrustedState,
+  held: readonly PublicKey[],
+  now: number,
+): StatementPlan {
   const previous = lastStatement(state);
   if (state.logged.batches === 0 || state.logged.statement < (previous?.epoch ?? 0))
     throw new VerificationError(
@@ -42,13 +45,12 @@ export function planStatement(state: SignerState, trusted: TrustedState, statusK
     );
   // A clock that was set back must not make the new statement look older than the one it replaces.
   const issued = Math.max(now, previous?.issued ?? 0);
-  if (!findKey(trusted.keys, statusKey.kid, "status", issued))
-    throw new VerificationError("ERR_SIGNER_KEY", `the status key is not listed as valid at ${issued}`);
+  const key = listedKey(held, trusted.keys, "status", issued);
   const ledger = StatusLedger.decode(state.ledger);
   const planes = ledger.planes();
   const plane = (of: Plane) => ({ count: planes[of].count, root: setRoot(planes[of], ledger.n) });
   const chained = previous && { statement: previous, hash: sha256(utf8(parseNote(state.statement).text)) };
-  return formatStatement(
+  const text = formatStatement(
     nextStatement(chained, {
       authority: state.authority,
       n: ledger.n,
@@ -60,6 +62,7 @@ export function planStatement(state: SignerState, trusted: TrustedState, statusK
       planes: PLANES.map(plane) as unknown as Statement["planes"],
     }),
   );
+  return { text, key };
 }
 
 /** The most that any profile allows: the profile's own, smaller ages count where a token is judged. */

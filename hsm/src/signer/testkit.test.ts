@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import {
+  type Algorithm,
   bodyFrom,
   buildConsistencyProof,
   buildInclusionProof,
@@ -56,9 +57,12 @@ import {
 import { generateKeys, initSoftHsmToken } from "../index.ts";
 import {
   formatSignerConfig,
+  type PinnedKey,
   SIGNER_KEYS,
   type SignerConfig,
   type SignerKey,
+  type SignerKeys,
+  signerKeys,
   type TrustRequest,
 } from "../signer-client.ts";
 
@@ -96,14 +100,15 @@ export interface Batch {
 
 export class TestAuthority {
   readonly folder: string;
-  readonly config: SignerConfig;
+  config: SignerConfig;
   readonly trustees = TRUSTEES;
   readonly release = RELEASE;
   readonly station = STATION;
   readonly authority: Uint8Array;
   readonly #root: { signed: Uint8Array; file: Uint8Array };
-  readonly #files: Map<string, Uint8Array>;
-  readonly #targets: Uint8Array;
+  #files: Map<string, Uint8Array>;
+  #targets: Uint8Array;
+  targetsVersion = 1;
   readonly manifestHashes: Hash[] = [];
   head: Head;
   batchesVersion = 0;
@@ -132,8 +137,7 @@ export class TestAuthority {
     const token = await initSoftHsmToken({ folder: path.join(folder, "hsm"), label: "test" });
     const wanted = SIGNER_KEYS.map((name) => ({ id: utf8(name), label: name, algorithm: "ed25519" as const }));
     const publicKeys = await generateKeys(token, wanted);
-    const pinned = SIGNER_KEYS.map((name, i) => [name, { id: utf8(name), publicKey: publicKeys[i]! }] as const);
-    const keys = Object.fromEntries(pinned) as SignerConfig["keys"];
+    const keys = signerKeys((name, i) => [{ id: utf8(name), publicKey: publicKeys[i]! }]);
     const home = path.join(folder, "signer");
     await mkdir(home, { mode: 0o700 });
     await mkdir(path.join(folder, "public"));
@@ -145,7 +149,7 @@ export class TestAuthority {
       keys,
     };
     const root = await makeRoot(config);
-    const { files, targets } = await makeTargets(config, authorityOf(root.signed));
+    const { files, targets } = await makeTargets(config.keys, authorityOf(root.signed));
     const made = new TestAuthority(folder, config, root, files, targets);
     await writeFile(config.root, root.file);
     await writeFile(made.configFile, formatSignerConfig(config), { mode: 0o600 });
@@ -186,7 +190,7 @@ export class TestAuthority {
       first,
       count,
       root: new Uint8Array(32),
-      issuer: this.config.keys.issuer.publicKey.kid,
+      issuer: this.config.keys.issuer[0]!.publicKey.kid,
       iss: "https://example.org",
       profile: "edge-basic",
       creditClass: "compute_hours",
@@ -250,6 +254,24 @@ export class TestAuthority {
     this.#previousHeadSize = this.head.size;
   }
 
+  /** Makes another key of a role in the token and writes it into the configuration; nobody trusts it yet. */
+  async holdAnother(name: SignerKey, algorithm: Algorithm = "ed25519"): Promise<PinnedKey> {
+    const { keys, hsm } = this.config;
+    const id = utf8(`${name} ${keys[name].length + 1}`);
+    const [publicKey] = await generateKeys(hsm, [{ id, label: name, algorithm }]);
+    const key = { id, publicKey: publicKey! };
+    this.config = { ...this.config, keys: { ...keys, [name]: [...keys[name], key] } };
+    await writeFile(this.configFile, formatSignerConfig(this.config), { mode: 0o600 });
+    return key;
+  }
+
+  /** The next version of targets, over the keys that the configuration now holds. */
+  async signTargets(): Promise<void> {
+    const { files, targets } = await makeTargets(this.config.keys, this.authority, ++this.targetsVersion);
+    this.#files = files;
+    this.#targets = targets;
+  }
+
   get rootFile(): Uint8Array {
     return this.#root.file;
   }
@@ -285,25 +307,27 @@ export class TestAuthority {
 }
 
 async function makeRoot({ keys }: SignerConfig): Promise<{ signed: Uint8Array; file: Uint8Array }> {
-  const one = (name: SignerKey): Role => ({ keys: [keys[name].publicKey], threshold: 1 });
+  const one = (name: SignerKey): Role => ({ keys: [keys[name][0]!.publicKey], threshold: 1 });
   const roles = { root: QUORUM, targets: QUORUM, snapshot: one("snapshot"), timestamp: one("timestamp") };
   const signed = buildRoot({ version: 1, expires: NOW + 700 * DAY, roles });
   return { signed, file: await signByTrustees(signed) };
 }
 
 async function makeTargets(
-  { keys }: SignerConfig,
+  keys: SignerKeys,
   authority: Uint8Array,
+  version = 1,
 ): Promise<{ files: Map<string, Uint8Array>; targets: Uint8Array }> {
-  const entry = (key: KeyEntry["key"], purpose: KeyEntry["purpose"]): KeyEntry => {
-    return { key, purpose, class: "software", from: NOW - 30 * DAY, until: NOW + 300 * DAY };
+  const entry = (key: KeyEntry["key"], purpose: KeyEntry["purpose"], place = 0): KeyEntry => {
+    return { key, purpose, class: "software", from: NOW - 30 * DAY + place, until: NOW + 300 * DAY };
   };
+  const all = (purpose: "issuer" | "status") => keys[purpose].map((key, i) => entry(key.publicKey, purpose, i));
   const files = new Map([
     [
       KEYS_PATH,
       encodeTrustKeys([
-        entry(keys.issuer.publicKey, "issuer"),
-        entry(keys.status.publicKey, "status"),
+        ...all("issuer"),
+        ...all("status"),
         entry(RELEASE.publicKey, "release"),
         entry(STATION.publicKey, "station"),
       ]),
@@ -317,14 +341,14 @@ async function makeTargets(
         classes: new Map([["issuer", "software"]]),
       }),
     ],
-    [POLICY_PATH, utf8(formatPolicy(policyOfLog(noteVerifier(ORIGIN, keys.log.publicKey))))],
+    [POLICY_PATH, utf8(formatPolicy(policyOfLog(noteVerifier(ORIGIN, keys.log[0]!.publicKey))))],
   ]);
   const signed = buildTargets({
-    version: 1,
+    version,
     expires: NOW + 300 * DAY,
     targets: files,
     batches: QUORUM,
-    revocations: { keys: [keys.revocations.publicKey], threshold: 1 },
+    revocations: { keys: [keys.revocations.at(-1)!.publicKey], threshold: 1 },
   });
   return { files, targets: await signByTrustees(signed) };
 }

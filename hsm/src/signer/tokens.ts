@@ -11,7 +11,6 @@ import {
   decodePayload,
   encodePayload,
   equalBytes,
-  findKey,
   formatHex,
   type Hash,
   hashLeaf,
@@ -26,6 +25,7 @@ import {
   verifyInclusion,
 } from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
+import { namedKey } from "./key-ring.ts";
 import type { SignerState } from "./state.ts";
 
 export interface TokensRequest {
@@ -37,7 +37,9 @@ export interface TokensRequest {
 
 export interface TokensPlan {
   readonly state: SignerState;
-  /** What the issuer key signs, in order. */
+  /** The key that the manifest names. */
+  readonly issuer: PublicKey;
+  /** What it signs, in order. */
   readonly messages: readonly Uint8Array[];
 }
 
@@ -47,21 +49,21 @@ const SIGNED_MANIFESTS_MAX = 1024;
 export function planTokens(
   state: SignerState,
   trusted: TrustedState,
-  issuer: PublicKey,
+  issuers: readonly PublicKey[],
   request: TokensRequest,
   now: number,
 ): TokensPlan {
   const manifest = decodeManifest(request.manifest);
   assertApproved(trusted, manifest, request, now);
-  assertIssuer(trusted, manifest, issuer);
+  const issuer = namedKey(issuers, trusted.keys, "issuer", manifest.issuer, manifest.nbf);
   assertPayloads(manifest, request.payloads);
   const messages = request.payloads.map((payload) => signatureInput(issuer.algorithm, payload));
   // A batch in the log is the one under the head for ever, so signing it again adds nothing to remember.
-  if (manifest.seq < state.batches.length) return { state, messages };
+  if (manifest.seq < state.batches.length) return { state, issuer, messages };
   const signedManifests = new Map(state.signedManifests).set(manifest.seq, request.manifest);
   if (signedManifests.size > SIGNED_MANIFESTS_MAX)
     throw new VerificationError("ERR_SIGNER_ORDER", `${signedManifests.size} signed batches are not in the log`);
-  return { state: { ...state, signedManifests }, messages };
+  return { state: { ...state, signedManifests }, issuer, messages };
 }
 
 function assertApproved(trusted: TrustedState, manifest: Manifest, request: TokensRequest, now: number): void {
@@ -86,13 +88,6 @@ function assertApproved(trusted: TrustedState, manifest: Manifest, request: Toke
   }
   if (manifest.first + manifest.count > head.next)
     throw new VerificationError("ERR_UNAPPROVED", `the manifest names indices beyond the head's ${head.next}`);
-}
-
-function assertIssuer(trusted: TrustedState, manifest: Manifest, issuer: PublicKey): void {
-  if (!equalBytes(manifest.issuer, issuer.kid))
-    throw new VerificationError("ERR_SIGNER_KEY", "the manifest names another issuer key than this signer's");
-  if (!findKey(trusted.keys, issuer.kid, "issuer", manifest.nbf))
-    throw new VerificationError("ERR_SIGNER_KEY", `the issuer key is not listed as valid at ${manifest.nbf}`);
 }
 
 function assertPayloads(manifest: Manifest, payloads: readonly Uint8Array[]): void {

@@ -38,7 +38,7 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
     },
     async (request, reply) => {
       const { sender, proof } = authorOf(request);
-      validateRequest(request.body, deps.requestTrust(), deps.now());
+      validateRequest(request.body, deps.trust(), deps.now());
       const id = sha256(Buffer.from(proof));
       const row = { id, kind: "batch", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
       await store.change(sender, (change) => change.addRequest(row));

@@ -1,0 +1,134 @@
+/**
+ * Several keys of one role in one signer, as a process over a real token: a new one signs from the moment trustees have
+ * listed it and not before, the old one still signs what names it, and the configuration alone puts nothing into force.
+ */
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import { verifyStatement } from "@viafabric/revocation";
+import { CodedError, decodeTrustKeys, isValidSignature, type PublicKey, signatureInput } from "@viafabric/schemas";
+import { buildRevocations, isMetadataSignature, keyId } from "@viafabric/tuf";
+import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
+import { type Batch, DAY, NOW, TestAuthority } from "./testkit.test.ts";
+
+let authority: TestAuthority;
+let process: SignerProcess;
+let signer: SignerClient;
+let logged = 0;
+
+before(async () => {
+  authority = await TestAuthority.create();
+  process = await startSigner(authority.configFile);
+  signer = await connect(process.socket);
+  await signer.trust(await authority.trustRequest());
+  await append(
+    authority.trustLeaf("root", 1, authority.rootFile),
+    authority.trustLeaf("targets", 1, authority.targetsFile),
+    authority.trustLeaf("batches", 1, authority.batches),
+  );
+});
+
+after(async () => {
+  await signer.close();
+  await process.stop();
+  await authority.remove();
+});
+
+async function append(...entries: Uint8Array[]): Promise<void> {
+  await signer.append({ from: logged, entries });
+  logged += entries.length;
+}
+
+/** A batch that names `issuer`, under a head that the signer has accepted. */
+async function approved(issuer: PublicKey): Promise<Batch> {
+  const batch = authority.draft(3, { issuer: issuer.kid });
+  authority.include(batch);
+  await authority.signHead();
+  await signer.trust(await authority.trustRequest());
+  authority.accepted();
+  return batch;
+}
+
+async function issue(batch: Batch, issuer: PublicKey): Promise<void> {
+  const proof = await authority.proofOf(batch.manifest.seq);
+  const signatures = await signer.tokens({ manifest: batch.bytes, payloads: batch.payloads, proof });
+  signatures.forEach((signature, i) => {
+    assert.ok(isValidSignature(issuer, signatureInput(issuer.algorithm, batch.payloads[i]!), signature));
+  });
+  const approval = authority.trustLeaf("batches", authority.batchesVersion, authority.batches);
+  await append(approval, authority.batchLeaf(batch), ...batch.leaves);
+}
+
+async function statementSigner(): Promise<PublicKey> {
+  const note = await signer.statement();
+  const { targetFiles } = await authority.trustRequest();
+  const keys = decodeTrustKeys(targetFiles.get("trust/keys.cbor")!);
+  const verified = verifyStatement(note, { authority: authority.authority, keys });
+  await append(authority.trustLeaf("statement", verified.statement.epoch, note));
+  return verified.signer.key;
+}
+
+async function revocations(version: number) {
+  const { statement } = await signer.state();
+  const signed = buildRevocations({ version, expires: NOW + 30 * DAY, statement });
+  return { signed, ...(await signer.metadata({ role: "revocations", signed })) };
+}
+
+function refused(code: string): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof CodedError, String(error));
+    assert.equal(error.code, code, error.message);
+    return true;
+  };
+}
+
+test("a new key is read when trust files come, and signs only once they name it", async () => {
+  const [old] = authority.config.keys.issuer;
+  const [issuer, status, online] = [
+    await authority.holdAnother("issuer", "p256"),
+    await authority.holdAnother("status"),
+    await authority.holdAnother("revocations", "p256"),
+  ];
+  // The trustees' head names the new issuer key, but their key list does not know it yet.
+  const batch = await approved(issuer.publicKey);
+  await assert.rejects(issue(batch, issuer.publicKey), refused("ERR_SIGNER_KEY"));
+  const before = authority.config.keys;
+  assert.deepEqual((await statementSigner()).kid, before.status[0]!.publicKey.kid);
+  assert.equal((await revocations(1)).keyid, keyId(before.revocations[0]!.publicKey));
+
+  await authority.signTargets();
+  await signer.trust(await authority.trustRequest());
+  await append(authority.trustLeaf("targets", 2, authority.targetsFile));
+  await issue(batch, issuer.publicKey);
+  assert.deepEqual((await statementSigner()).kid, status.publicKey.kid);
+  const { keyid, sig, signed } = await revocations(2);
+  assert.equal(keyid, keyId(online.publicKey));
+  assert.ok(isMetadataSignature(online.publicKey, signed, sig));
+
+  // What trustees approve under the old key is signed by the old key, and the threads come back to the new one.
+  for (const key of [old!, issuer]) await issue(await approved(key.publicKey), key.publicKey);
+});
+
+test("a configuration that lost a key, or names another log key, is refused when it is read again", async () => {
+  const good = await readFile(authority.configFile);
+  const config = JSON.parse(good.toString());
+  const strangers = { ...config, keys: { ...config.keys, log: config.keys.issuer[1], issuer: config.keys.issuer[0] } };
+  for (const text of ["{", JSON.stringify(strangers)]) {
+    await writeFile(authority.configFile, text);
+    await assert.rejects(signer.trust(await authority.trustRequest()), refused("ERR_SIGNER_CONFIG"));
+  }
+  await writeFile(authority.configFile, good);
+  await signer.trust(await authority.trustRequest());
+});
+
+test("a configuration of before, with one key for each role and no brackets, is read", async () => {
+  const good = await readFile(authority.configFile);
+  await signer.close();
+  await process.stop();
+  const config = JSON.parse(good.toString());
+  const keys = { ...config.keys, log: config.keys.log[0], timestamp: config.keys.timestamp[0] };
+  await writeFile(authority.configFile, JSON.stringify({ ...config, keys }));
+  process = await startSigner(authority.configFile);
+  signer = await connect(process.socket);
+  assert.equal((await signer.state()).log.size, logged);
+});
