@@ -2,8 +2,8 @@
  * Proposals in one file, for a laptop that has never seen a network: what a vault says about them, and every published
  * file that a review reads.
  *
- *     CBOR { "format": "viafabric proposals 1", "authority", "taken": unix seconds,
- *            "proposals": [{ id, role, version, created, expires, threshold, signed,
+ *     CBOR { "format": "viafabric proposals 2", "authority", "taken": unix seconds,
+ *            "proposals": [{ id, role, version, created, expires, threshold, signed, parts: {role: bytes},
  *                            approvals: [[keyid, sig]], rejections: [[keyid, reason, sig]], attachments: {name: bytes} }],
  *            "files": { path below the published tree: bytes } }
  *
@@ -31,12 +31,12 @@ import type { ProposalRole } from "@viafabric/tuf";
 import { acceptPublished } from "./accepted.ts";
 import { createHome, type Home, homeAt, readFirstRoot, writeFirstRoot } from "./home.ts";
 import { reviewProposal } from "./review.ts";
-import type { ProposalDetail } from "./vault-client.ts";
+import type { Parts, ProposalDetail } from "./vault-client.ts";
 
 /** The log of a million tokens and the payloads of some batches. */
 export const CARRIED_BYTES_MAX = 512 * 1024 * 1024;
 const PROPOSALS_MAX = 1024;
-const FORMAT = "viafabric proposals 1";
+const FORMAT = "viafabric proposals 2";
 /** Hashes in a tile. */
 const TILE_WIDTH = 256;
 
@@ -133,9 +133,10 @@ function record(object: Readonly<Record<string, CborValue>>): CborValue {
 }
 
 function proposalRecord(detail: ProposalDetail): CborValue {
-  const { id, role, version, created, expires, threshold, signed, approvals, rejections, attachments } = detail;
+  const { id, role, version, created, expires, threshold, signed, parts, approvals, rejections, attachments } = detail;
   return record({
     ...{ id, role, version, created, expires, threshold, signed },
+    parts: new Map(Object.entries(parts ?? {})),
     approvals: approvals.map(({ keyid, sig }) => [keyid, sig]),
     rejections: rejections.map(({ keyid, reason, signature }) => [keyid, reason, signature]),
     attachments: new Map(attachments),
@@ -147,7 +148,7 @@ const NAMES = ["id", "role", "version", "created", "expires", "threshold", "sign
 const VOICES_MAX = 64;
 
 function asDetail(value: CborValue): ProposalDetail {
-  const fields = new Fields(value, [...NAMES, "approvals", "rejections", "attachments"], "ERR_CARRIED");
+  const fields = new Fields(value, [...NAMES, "parts", "approvals", "rejections", "attachments"], "ERR_CARRIED");
   const role = ROLES.find((known) => known === fields.text("role"));
   if (!role) throw wrong("a proposal for an unknown role");
   return {
@@ -160,6 +161,7 @@ function asDetail(value: CborValue): ProposalDetail {
     expires: fields.integer("expires"),
     threshold: fields.integer("threshold"),
     signed: fields.bytes("signed"),
+    parts: partsOf(filesOf(fields.value("parts"))),
     approvals: listOf(fields.value("approvals"), VOICES_MAX).map((item) => {
       const [keyid, sig] = listOf(item, 2);
       return { keyid: asText(keyid), sig: asBytes(sig) };
@@ -170,6 +172,14 @@ function asDetail(value: CborValue): ProposalDetail {
     }),
     attachments: filesOf(fields.value("attachments")),
   };
+}
+
+/** Of a rotation; empty for every other proposal. */
+function partsOf(parts: ReadonlyMap<string, Uint8Array>): Parts | undefined {
+  if (parts.size === 0) return undefined;
+  const [targets, batches] = [parts.get("targets"), parts.get("batches")];
+  if (parts.size !== 2 || !targets || !batches) throw wrong("a rotation without its parts");
+  return { targets, batches };
 }
 
 function filesOf(value: CborValue | undefined): ReadonlyMap<string, Uint8Array> {

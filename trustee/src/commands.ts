@@ -22,6 +22,9 @@ import {
   type EnrolmentCard,
   GENESIS_ROLES,
   keyId,
+  type Proposal,
+  parseSigned,
+  type Rotated,
   rejectionInput,
   signGenesis,
   signMetadata,
@@ -32,10 +35,11 @@ import { type Accepted, acceptPublished } from "./accepted.ts";
 import { calendarOf, type Expiry } from "./calendar.ts";
 import { type GenesisReview, readGenesisFolder, reviewGenesis } from "./genesis.ts";
 import { createHome, type Home, openSigner, readFirstRoot, readOwnKey, writeFirstRoot } from "./home.ts";
-import { type Review, reviewProposal } from "./review.ts";
+import { idOf, type Review, reviewProposal } from "./review.ts";
 import { type Decision, openSignedJournal, type SignedJournal, verifyDecision } from "./signed-journal.ts";
 import { createEventBody, reviewEventBody, type StatusWish, signEventBody } from "./status-event.ts";
 import {
+  type Approval,
   type OpenProposal,
   type OpenStatusEvent,
   type ProposalDetail,
@@ -146,16 +150,15 @@ export async function sign(
   consent: Consent<Review>,
 ): Promise<Review | undefined> {
   const { review: looked } = await review(session, id);
-  const { role, version, signed } = looked.proposal;
-  const decision: Decision = { kind: "sign", role, version, id, time: session.now() };
+  const decisions = decisionsOn("sign", looked.proposal, looked.parts, session.now());
   return withJournal(session.home, async (journal) => {
-    verifyDecision(journal.decisions, decision);
+    for (const decision of decisions) verifyDecision(journal.decisions, decision);
     assertVoice(looked, await readOwnKey(session.home));
     if (!(await consent(looked))) return undefined;
     const signer = await openSigner(session.home, await passphrase());
-    await journal.record(decision);
+    for (const decision of decisions) await journal.record(decision);
     const desk = await openDesk(session);
-    await desk.approve(signer, id, await signMetadata(signer, signed));
+    await desk.approve(signer, id, await approvalBy(signer, looked));
     return looked;
   });
 }
@@ -175,17 +178,54 @@ export async function reject(
   rejectionInput(authority, id, reason);
   const desk = await openDesk(session);
   const detail = await desk.proposal(id);
-  const { role, version } = detail;
-  const decision: Decision = { kind: "reject", role, version, id, time: session.now() };
+  const decisions = decisionsOn("reject", { ...detail, id }, partsOf(detail, id), session.now());
   return withJournal(session.home, async (journal) => {
-    verifyDecision(journal.decisions, decision);
+    for (const decision of decisions) verifyDecision(journal.decisions, decision);
     if (!(await consent(detail))) return false;
     const signer = await openSigner(session.home, await passphrase());
     const rejection = await signRejection(signer, authority, id, reason);
-    await journal.record(decision);
+    for (const decision of decisions) await journal.record(decision);
     await desk.reject(signer, id, rejection);
     return true;
   });
+}
+
+type Signable = Pick<Proposal, "id" | "role" | "version" | "signed">;
+
+/**
+ * What is remembered of a proposal: its id, and of a rotation each part as well, so that no part is signed or rejected
+ * again in other company.
+ */
+function decisionsOn(
+  kind: "sign" | "reject",
+  { id, role, version, signed }: Signable,
+  parts: Pick<Rotated<Signable>, "targets" | "batches"> | undefined,
+  time: number,
+): readonly Decision[] {
+  if (!parts) return [{ kind, role, version, id, time }];
+  const all = [{ role, version, signed }, parts.targets, parts.batches];
+  const each = all.map((part): Decision => {
+    return { kind, role: part.role, version: part.version, id: sha256(part.signed), time };
+  });
+  return [{ kind, role: "", version: 0, id, time }, ...each];
+}
+
+/** Those of a rotation that does not hold together are not remembered: only its id is known to be what was shown. */
+function partsOf(detail: ProposalDetail, id: Uint8Array): Pick<Rotated<Signable>, "targets" | "batches"> | undefined {
+  const { parts } = detail;
+  if (!parts || !equalBytes(idOf(detail), id)) return undefined;
+  const part = (role: "targets" | "batches"): Signable => {
+    const signed = parts[role];
+    return { id: sha256(signed), role, version: parseSigned("targets", signed).version, signed };
+  };
+  return { targets: part("targets"), batches: part("batches") };
+}
+
+async function approvalBy(signer: Signer, { proposal, parts }: Review): Promise<Approval> {
+  const approval = await signMetadata(signer, proposal.signed);
+  if (!parts) return approval;
+  const sigOf = async (role: "targets" | "batches") => (await signMetadata(signer, parts[role].signed)).sig;
+  return { ...approval, parts: { targets: await sigOf("targets"), batches: await sigOf("batches") } };
 }
 
 export interface ProposedEvent {

@@ -41,7 +41,7 @@ import {
   TARGET_BYTES_MAX,
   verifyEnrolmentCard,
 } from "@viafabric/tuf";
-import { assertKeysApart, assertLifetime, sameKeys } from "./policy.ts";
+import { assertKeysApart, assertLifetime, sameKeys, sameRole } from "./policy.ts";
 
 /** The folder as bytes; nothing in it is believed. */
 export interface GenesisFiles {
@@ -152,10 +152,6 @@ function assertCardsListed(
   const listed = keys.filter((entry) => entry.purpose === purpose).map((entry) => entry.key);
   const carried = cards.filter((card) => card.role === purpose).map((card) => card.key);
   if (!sameKeys(listed, carried)) throw mismatch(`the ${purpose} keys are not exactly those of the ${purpose} cards`);
-}
-
-function sameRole(a: Role, b: Role): boolean {
-  return a.threshold === b.threshold && sameKeys(a.keys, b.keys);
 }
 
 function wrong(reason: string): FormatError {

@@ -1,5 +1,5 @@
 /** The authority's own rules about lifetimes and keys, as a trustee's tool holds proposals to them (DESIGN section 4). */
-import { formatHex, type KeyEntry, kidText, type PublicKey, VerificationError } from "@viafabric/schemas";
+import { formatHex, type KeyEntry, kidText, type PublicKey, type Role, VerificationError } from "@viafabric/schemas";
 import type { ProposalRole } from "@viafabric/tuf";
 
 const DAY = 86_400;
@@ -28,6 +28,10 @@ export function assertLifetime(role: ProposalRole, expires: number, now: number)
 export function sameKeys(a: readonly PublicKey[], b: readonly PublicKey[]): boolean {
   const [left, right] = [new Set(a.map(kidText)), new Set(b.map(kidText))];
   return left.size === right.size && [...left].every((kid) => right.has(kid));
+}
+
+export function sameRole(a: Role, b: Role): boolean {
+  return a.threshold === b.threshold && sameKeys(a.keys, b.keys);
 }
 
 /**

@@ -9,15 +9,27 @@ import {
   EMPTY_ROOT,
   encodeRules,
   encodeTrustKeys,
+  formatBase64,
   type Head,
   type KeyEntry,
   type PublicKey,
   type Role,
+  utf8,
 } from "@viafabric/schemas";
-import { attachTargets, buildRoot, buildTargets, HEAD_PATH, KEYS_PATH, parseSigned, RULES_PATH } from "@viafabric/tuf";
-import { sign, status } from "./commands.ts";
+import {
+  attachTargets,
+  buildBatches,
+  buildRoot,
+  buildTargets,
+  createEnrolmentCard,
+  HEAD_PATH,
+  KEYS_PATH,
+  parseSigned,
+  RULES_PATH,
+} from "@viafabric/tuf";
+import { reject, sign, status } from "./commands.ts";
 import { DAY, fingerprint, KEYS, NOW, namedSigner, read, removeTemplate, SECRET } from "./fixtures.test.ts";
-import { coded, refuses, type World, withWorld } from "./world.test.ts";
+import { coded, type GivenParts, refuses, type World, withWorld } from "./world.test.ts";
 
 after(removeTemplate);
 
@@ -60,12 +72,74 @@ test("a root that weakens the authority is not signed", () =>
       ],
     };
     for (const [what, [code, signed]] of Object.entries(attempts)) {
-      const open = await world.proposeTrust("root", signed, new Map());
+      const open = await world.proposeRotation(signed);
       await refuses(world, 0, open.event.proposal.id, code, what);
       world.events.clear();
     }
-    const honest = await world.proposeTrust("root", root({}), new Map());
+    const honest = await world.proposeRotation(root({}));
     assert.ok(await sign(world.session(0), honest.event.proposal.id, SECRET, yes), "a root that changes nothing");
+  }));
+
+test("a rotation that carries anything but trustees and online keys is not signed", () =>
+  withWorld(async (world) => {
+    const { roles, files, batches, revocations } = await founded(world);
+    const newcomer = namedSigner("newcomer");
+    const card = (await createEnrolmentCard(newcomer, { name: "Newcomer", role: "trustee" })).bytes;
+    const stationCard = (await createEnrolmentCard(newcomer, { name: "Newcomer", role: "station" })).bytes;
+    const next: Role = { ...roles.root, keys: [...roles.root.keys.slice(1), newcomer.publicKey] };
+    const root = buildRoot({ version: 2, expires: NOW + 700 * DAY, roles: { ...roles, root: next, targets: next } });
+    const targets = (change: Partial<Parameters<typeof buildTargets>[0]>) =>
+      buildTargets({ version: 2, expires: NOW + 300 * DAY, targets: files, batches: next, revocations, ...change });
+    const rules = decodeRules(files.get(RULES_PATH)!);
+    const stricter = encodeRules({ ...rules, thresholds: { ...rules.thresholds, suspend: 2 } });
+    const attempts: Readonly<Record<string, readonly [string, Partial<GivenParts>]>> = {
+      "other rules": [
+        "ERR_PROPOSAL_POLICY",
+        { targets: targets({ targets: new Map([...files, [RULES_PATH, stricter]]) }) },
+      ],
+      "a file less": ["ERR_PROPOSAL_POLICY", { targets: targets({ targets: new Map([...files].slice(1)) }) }],
+      "the old trustees for batches": ["ERR_PROPOSAL_POLICY", { targets: targets({ batches }) }],
+      "another key for revocations": [
+        "ERR_PROPOSAL_POLICY",
+        { targets: targets({ revocations: { keys: [newcomer.publicKey], threshold: 1 } }) },
+      ],
+      "targets of the accepted version": ["ERR_PROPOSAL_BASE", { targets: targets({ version: 1 }) }],
+      "targets for ten years": ["ERR_PROPOSAL_POLICY", { targets: targets({ expires: NOW + 3650 * DAY }) }],
+      "another head than the one that came": [
+        "ERR_METADATA_MISMATCH",
+        { batches: buildBatches({ version: 2, expires: NOW + 100 * DAY, head: utf8("head") }) },
+      ],
+      "a new key without a card": ["ERR_PROPOSAL_POLICY", { cards: [] }],
+      "a new key with a station's card": ["ERR_PROPOSAL_POLICY", { cards: [stationCard] }],
+    };
+    for (const [what, [code, given]] of Object.entries(attempts)) {
+      const open = await world.proposeRotation(root, { cards: [card], ...given });
+      await refuses(world, 0, open.event.proposal.id, code, what);
+      world.events.clear();
+    }
+    const honest = await world.proposeRotation(root, { cards: [card] });
+    const other = await world.proposeRotation(root, { cards: [card], targets: targets({ expires: NOW + 310 * DAY }) });
+    const [id, otherId] = [honest.event.proposal.id, other.event.proposal.id];
+    world.falsify = (_path, answer) => {
+      const swapped = { targets: formatBase64(other.parts!.targets.proposal.signed) };
+      return { ...(answer as object), parts: { ...(answer as { parts: object }).parts, ...swapped } };
+    };
+    await refuses(world, 0, id, "ERR_PROPOSAL_MISMATCH", "the targets of another rotation");
+    world.falsify = (_path, answer) => ({ ...(answer as object), parts: undefined });
+    await refuses(world, 0, id, "ERR_PROPOSAL", "a root by itself");
+    world.falsify = (_path, answer) => answer;
+    const looked = await sign(world.session(0), id, SECRET, yes);
+    assert.match(looked!.changes.join("\n"), /is "Newcomer"/);
+    for (const { approvals } of [honest.event, honest.parts!.targets, honest.parts!.batches])
+      assert.equal(approvals.length, 1, "root, targets and batches");
+    await refuses(world, 0, otherId, "ERR_PROPOSAL_TWICE", "other targets of the same version");
+    const again = await world.proposeRotation(root, { cards: [card], targets: targets({ version: 3 }) });
+    assert.ok(await sign(world.session(0), again.event.proposal.id, SECRET, yes), "the same root in later company");
+    const another = buildRoot({ version: 2, expires: NOW + 710 * DAY, roles: { ...roles, root: next, targets: next } });
+    const twice = await world.proposeRotation(another, { cards: [card], targets: targets({ version: 4 }) });
+    await refuses(world, 0, twice.event.proposal.id, "ERR_PROPOSAL_TWICE", "another root of the same version");
+    await reject(world.session(1), otherId, "not agreed", SECRET, yes);
+    await refuses(world, 1, id, "ERR_PROPOSAL_TWICE", "a root that was rejected in other company");
   }));
 
 test("targets that lower a threshold or share a key are not signed", () =>
@@ -107,7 +181,7 @@ test("targets that lower a threshold or share a key are not signed", () =>
         batches: change.batches ?? batches,
         revocations,
       });
-      return world.proposeTrust("targets", signed, attachTargets(changed));
+      return world.proposeTargets(signed, attachTargets(changed));
     };
     for (const [what, [code, change]] of Object.entries(attempts)) {
       const open = await propose(change);

@@ -31,7 +31,7 @@ import {
   STATEMENT_PATH,
   type TrustedState,
 } from "@viafabric/tuf";
-import { assertKeysApart, assertLifetime, broken, dayOf } from "./policy.ts";
+import { assertKeysApart, assertLifetime, broken, dayOf, sameRole } from "./policy.ts";
 
 export interface TrustReview {
   readonly expires: number;
@@ -91,24 +91,28 @@ export function reviewTargets(
   return { expires: targets.expires, changes, quorums: [accepted.trustees] };
 }
 
+/** The root alone; what is signed with it is looked at by `reviewRotation`. */
 export function reviewRoot(signed: Uint8Array, accepted: TrustedState, now: number): TrustReview {
   const root = parseSigned("root", signed);
   if (root.version !== accepted.rootVersion + 1)
     throw base(`root ${root.version} does not follow root ${accepted.rootVersion}, which was accepted here`);
   assertLifetime("root", root.expires, now);
-  const changes: string[] = [];
   for (const name of ["root", "targets"] as const) {
     assertNotWeaker(name, accepted.root.roles[name], root.roles[name]);
     assertGradual(name, accepted.root.roles[name], root.roles[name]);
-    changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
   }
+  if (!sameRole(root.roles.root, root.roles.targets)) throw broken("root and targets would have different trustees");
   assertApart(root);
   assertKeysApart(
     accepted.keys,
     (["root", "targets", "snapshot", "timestamp"] as const).flatMap((name) => root.roles[name].keys),
   );
-  for (const name of ["snapshot", "timestamp"] as const)
+  const changes = [...roleChanges("trustees", accepted.root.roles.root, root.roles.root)];
+  for (const name of ["snapshot", "timestamp"] as const) {
+    const { keys, threshold } = root.roles[name];
+    if (keys.length !== 1 || threshold !== 1) throw broken(`${name} would be signed by ${threshold} of ${keys.length}`);
     changes.push(...roleChanges(name, accepted.root.roles[name], root.roles[name]));
+  }
   return { expires: root.expires, changes, quorums: [accepted.root.roles.root, root.roles.root] };
 }
 
@@ -191,7 +195,8 @@ function fileChanges(old: ReadonlyMap<string, Uint8Array>, next: ReadonlyMap<str
   });
 }
 
-function missing(from: readonly PublicKey[], among: readonly PublicKey[]): readonly PublicKey[] {
+/** Keys that are not among the others. */
+export function missing(from: readonly PublicKey[], among: readonly PublicKey[]): readonly PublicKey[] {
   const known = new Set(among.map(kidText));
   return from.filter((key) => !known.has(kidText(key)));
 }

@@ -2,11 +2,29 @@
  * A review: everything a proposal says, computed again from its bytes and held against what was accepted here before.
  * What comes out is what a trustee sees, and the only thing that can be signed.
  */
-import { EMPTY_ROOT, equalBytes, formatHex, formatWords, sha256, VerificationError } from "@viafabric/schemas";
-import { createProposal, metadataSigners, type Proposal, verifyHeadExtends } from "@viafabric/tuf";
+import {
+  EMPTY_ROOT,
+  equalBytes,
+  FormatError,
+  formatHex,
+  formatWords,
+  type Role,
+  sha256,
+  VerificationError,
+} from "@viafabric/schemas";
+import {
+  createProposal,
+  createRotation,
+  metadataSigners,
+  type Proposal,
+  type Rotated,
+  rotationId,
+  verifyHeadExtends,
+} from "@viafabric/tuf";
 import type { Accepted } from "./accepted.ts";
 import { type BatchesReview, reviewBatches } from "./review-batches.ts";
-import { reviewRoot, reviewTargets, type TrustReview } from "./review-trust.ts";
+import { reviewRotation } from "./review-rotation.ts";
+import { reviewTargets, type TrustReview } from "./review-trust.ts";
 import type { ProposalDetail } from "./vault-client.ts";
 
 declare const reviewed: unique symbol;
@@ -20,8 +38,10 @@ export interface Review {
   /** Unix seconds: of the metadata, once it is signed. */
   readonly expires: number;
   readonly changes: readonly string[];
-  /** For the role batches. */
+  /** For the role batches, and for a rotation. */
   readonly batches: BatchesReview | undefined;
+  /** Of a rotation: what is signed together with the root. */
+  readonly parts: Pick<Rotated<Proposal>, "targets" | "batches"> | undefined;
   readonly [reviewed]: true;
 }
 
@@ -35,27 +55,53 @@ export async function reviewProposal(
   accepted: Accepted,
   now: number,
 ): Promise<Review> {
-  const { signed, role } = detail;
-  if (!equalBytes(sha256(signed), id))
-    throw mismatch(`the bytes sent for ${formatHex(id)} are those of ${formatHex(sha256(signed))}`);
-  const { trust } = accepted;
-  const batches =
-    role === "batches" ? reviewBatches(signed, detail.attachments, trust, accepted.manifests, now) : undefined;
+  const { signed } = detail;
+  const shown = idOf(detail);
+  if (!equalBytes(shown, id)) throw mismatch(`the bytes sent for ${formatHex(id)} are those of ${formatHex(shown)}`);
+  const content = reviewContent(detail, accepted, now);
+  const { batches, quorums } = content;
   if (batches) await verifyHead(batches, accepted);
-  const content: TrustReview = batches
-    ? { expires: batches.expires, changes: [], quorums: [trust.approvers] }
-    : role === "root"
-      ? reviewRoot(signed, trust, now)
-      : reviewTargets(signed, detail.attachments, trust, now);
-  const { created, expires } = detail;
   // Who has to sign comes from what was accepted here, never from what the vault says about it.
-  const proposal = createProposal({ role, signed, created, expires, quorums: content.quorums });
+  const { proposal, parts } = proposed(detail, quorums);
+  const { expires } = proposal;
   if (proposal.version !== detail.version || detail.threshold !== content.quorums[0]!.threshold)
     throw mismatch("the vault tells another version or threshold than the bytes");
   if (expires <= now) throw new VerificationError("ERR_PROPOSAL_CLOSED", "the proposal has expired");
   const approvals = metadataSigners(content.quorums[0]!, { signedBytes: signed, signatures: detail.approvals }).length;
   const { changes, expires: lives } = content;
-  return { proposal, words: formatWords(id), approvals, expires: lives, changes, batches } as Review;
+  return { proposal, parts, words: formatWords(id), approvals, expires: lives, changes, batches } as Review;
+}
+
+/** What the id must be: of a rotation it binds all that is signed in it. @throws FormatError ERR_PROPOSAL */
+export function idOf({ role, signed, parts }: Pick<ProposalDetail, "role" | "signed" | "parts">): Uint8Array {
+  if ((role === "root") !== (parts !== undefined))
+    throw new FormatError("ERR_PROPOSAL", "a root is proposed together with targets and batches, and nothing else is");
+  return parts ? rotationId({ root: signed, ...parts }) : sha256(signed);
+}
+
+type Content = TrustReview & { readonly batches?: BatchesReview };
+
+function reviewContent(detail: ProposalDetail, { trust, manifests }: Accepted, now: number): Content {
+  const { role, signed, parts, attachments } = detail;
+  if (parts) return reviewRotation({ root: signed, ...parts }, attachments, trust, manifests, now);
+  if (role === "targets") return reviewTargets(signed, attachments, trust, now);
+  const batches = reviewBatches(signed, attachments, trust, manifests, now);
+  return { batches, expires: batches.expires, changes: [], quorums: [trust.approvers] };
+}
+
+function proposed(
+  { role, signed, parts, created, expires }: ProposalDetail,
+  quorums: readonly Role[],
+): Pick<Review, "proposal" | "parts"> {
+  if (!parts) return { proposal: createProposal({ role, signed, created, expires, quorums }), parts: undefined };
+  const [old, next] = quorums as [Role, Role];
+  const { root, ...rest } = createRotation({
+    signed: { root: signed, ...parts },
+    created,
+    expires,
+    quorums: [old, next],
+  });
+  return { proposal: root, parts: rest };
 }
 
 /** Log and floor of a proposed head: real, and not behind the accepted ones. */

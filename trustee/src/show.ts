@@ -113,14 +113,16 @@ export function reviewJson(review: Review): unknown {
 export function showReview(out: Output, review: Review): void {
   const { proposal, batches } = review;
   const { threshold } = proposal.quorums[0]!;
+  const what = review.parts ? "A rotation: root" : proposal.role;
   out.line(
-    `${proposal.role} ${proposal.version}, ${review.approvals} of ${threshold} approvals, open until ${dayOf(proposal.expires)}`,
+    `${what} ${proposal.version}, ${review.approvals} of ${threshold} approvals, open until ${dayOf(proposal.expires)}`,
   );
   out.line();
   showWords(out, review.words);
   out.line();
   for (const batch of batches?.batches ?? []) showBatch(out, batch);
-  if (batches?.batches.length === 0) out.line("No new batch: the accepted ones, signed for another while.");
+  if (batches?.batches.length === 0 && !review.parts)
+    out.line("No new batch: the accepted ones, signed for another while.");
   for (const change of review.changes) out.line(`  ${quote(change).slice(1, -1)}`);
   if (!batches && review.changes.length === 0) out.line("Nothing changes but the date.");
   out.line(`Signed, it is good until ${dayOf(review.expires)}.`);

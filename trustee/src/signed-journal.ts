@@ -22,7 +22,7 @@ export const DECISIONS = ["sign", "reject", "event"] as const;
 export interface Decision {
   /** `event`: a status event, which has no version. */
   readonly kind: (typeof DECISIONS)[number];
-  /** Empty for a status event. */
+  /** Empty for a status event, and for a rotation as a whole. */
   readonly role: ProposalRole | "";
   readonly version: number;
   readonly id: Uint8Array;
@@ -56,7 +56,7 @@ export async function openSignedJournal(file: string): Promise<SignedJournal> {
 /** @throws VerificationError ERR_PROPOSAL_TWICE */
 export function verifyDecision(decisions: readonly Decision[], { kind, role, version, id }: Decision): void {
   if (kind === "event") return;
-  const name = `${role} ${version}`;
+  const name = role === "" ? "a rotation" : `${role} ${version}`;
   for (const known of decisions) {
     const same = equalBytes(known.id, id);
     if (same && known.kind !== kind)
@@ -66,6 +66,7 @@ export function verifyDecision(decisions: readonly Decision[], { kind, role, ver
           ? `this proposal for ${name} was already signed here`
           : `this proposal for ${name} was rejected here`,
       );
+    if (role === "") continue;
     if (kind === "sign" && known.kind === "sign" && !same && known.role === role && known.version === version)
       throw new VerificationError(
         "ERR_PROPOSAL_TWICE",

@@ -20,7 +20,14 @@ import {
   signRequest,
   utf8,
 } from "@viafabric/schemas";
-import { type Attachments, type ProposalRole, parseJson, type Rejection, type TufSignature } from "@viafabric/tuf";
+import {
+  type Attachments,
+  type ProposalRole,
+  parseJson,
+  type Rejection,
+  type Rotated,
+  type TufSignature,
+} from "@viafabric/tuf";
 
 /** A link over a satellite sends something within this, or is down. */
 const SILENCE_MS = 10_000;
@@ -43,10 +50,17 @@ export interface OpenProposal {
 
 export interface ProposalDetail extends OpenProposal {
   readonly signed: Uint8Array;
+  /** Of a rotation: what is signed together with the root. */
+  readonly parts: Parts | undefined;
   readonly approvals: readonly TufSignature[];
   readonly rejections: readonly Rejection[];
   readonly attachments: Attachments;
 }
+
+export type Parts = Pick<Rotated<Uint8Array>, "targets" | "batches">;
+
+/** One signature; of a rotation one of each part. */
+export type Approval = TufSignature & { readonly parts?: Parts };
 
 export interface OpenStatusEvent {
   readonly id: Uint8Array;
@@ -61,7 +75,7 @@ export interface VaultClient {
   proposal(id: Uint8Array): Promise<ProposalDetail>;
   statusEvents(): Promise<readonly OpenStatusEvent[]>;
   statusEvent(id: Uint8Array): Promise<OpenStatusEvent>;
-  approve(signer: Signer, id: Uint8Array, approval: TufSignature): Promise<void>;
+  approve(signer: Signer, id: Uint8Array, approval: Approval): Promise<void>;
   reject(signer: Signer, id: Uint8Array, rejection: Rejection): Promise<void>;
   propose(signer: Signer, body: Uint8Array, signature: Uint8Array): Promise<void>;
   sign(signer: Signer, id: Uint8Array, signature: Uint8Array): Promise<void>;
@@ -88,8 +102,12 @@ export function vaultClient(url: string, authority: Uint8Array, now: () => numbe
     proposal: async (id) => asDetail(await get(`events/${formatHex(id)}`)),
     statusEvents: async () => listOf(await get("status-events?state=open"), "events").map(asStatusEvent),
     statusEvent: async (id) => asStatusEvent(await get(`status-events/${formatHex(id)}`)),
-    approve: (signer, id, { keyid, sig }) =>
-      post(signer, `events/${formatHex(id)}/approvals`, { keyid, signature: formatHex(sig) }),
+    approve: (signer, id, { keyid, sig, parts }) =>
+      post(signer, `events/${formatHex(id)}/approvals`, {
+        keyid,
+        signature: formatHex(sig),
+        ...(parts && { parts: { targets: formatHex(parts.targets), batches: formatHex(parts.batches) } }),
+      }),
     reject: (signer, id, { keyid, reason, signature }) =>
       post(signer, `events/${formatHex(id)}/rejections`, { keyid, reason, signature: formatHex(signature) }),
     propose: (signer, body, signature) =>
@@ -191,7 +209,13 @@ function asDetail(value: unknown): ProposalDetail {
       return { keyid: rejection.text("keyid"), reason: rejection.text("reason"), signature };
     }),
     attachments: new Map(attachments),
+    parts: fields.has("parts") ? asParts(fields.object("parts")) : undefined,
   };
+}
+
+function asParts(value: unknown): Parts {
+  const fields = new Answer(value);
+  return { targets: parseBase64(fields.text("targets")), batches: parseBase64(fields.text("batches")) };
 }
 
 function asStatusEvent(value: unknown): OpenStatusEvent {
@@ -219,6 +243,10 @@ class Answer {
   constructor(value: unknown) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("no object where one belongs");
     this.#object = value as Record<string, unknown>;
+  }
+
+  has(key: string): boolean {
+    return Object.hasOwn(this.#object, key);
   }
 
   text(key: string): string {

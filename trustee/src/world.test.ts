@@ -54,12 +54,16 @@ import { type LockedHead, type Log, openLog, writeTree } from "@viafabric/transp
 import {
   type Attachments,
   approve,
+  approveRotation,
   assemble,
   attachBatches,
+  attachRotation,
   buildBatches,
   buildSnapshot,
+  buildTargets,
   buildTimestamp,
   createProposal,
+  createRotation,
   detachBatches,
   fileInfo,
   fileOf,
@@ -96,6 +100,8 @@ import { type Home, openSigner } from "./home.ts";
 
 export interface OpenEvent {
   event: SigningEvent;
+  /** Of a rotation. */
+  parts?: { readonly targets: SigningEvent; readonly batches: SigningEvent };
   attachments: Map<string, Uint8Array>;
 }
 
@@ -114,13 +120,22 @@ export interface World {
   session(i: number): Session;
   /** Draws a batch up as a vault does. */
   propose(change?: Partial<Draft>): Promise<OpenEvent>;
-  /** A proposal for root or targets, whatever it says. */
-  proposeTrust(role: "root" | "targets", signed: Uint8Array, attachments: Attachments): Promise<OpenEvent>;
+  /** A proposal for targets, whatever it says. */
+  proposeTargets(signed: Uint8Array, attachments: Attachments): Promise<OpenEvent>;
+  /** A rotation to this root, with targets and batches as they must be unless given. */
+  proposeRotation(root: Uint8Array, given?: Partial<GivenParts>): Promise<OpenEvent>;
   /** Publishes what enough trustees have approved. */
   publish(open: OpenEvent): Promise<void>;
   log(leaves: readonly Leaf[]): Promise<void>;
   state(): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface GivenParts {
+  readonly targets: Uint8Array;
+  readonly batches: Uint8Array;
+  /** Cards of those who join. */
+  readonly cards: readonly Uint8Array[];
 }
 
 export interface Draft {
@@ -295,7 +310,6 @@ class TestVault implements World {
   }
 
   async propose(change: Partial<Draft> = {}): Promise<OpenEvent> {
-    const { statement } = this.#statement!;
     const count = change.count ?? 3;
     const draft: Manifest = {
       authority: this.authority,
@@ -333,21 +347,13 @@ class TestVault implements World {
     });
     const manifest = encodeManifest({ ...bodies, root: rootOf(leaves) });
     const tree = [...this.#manifestLeaves, manifestHash(manifest)];
-    const planned: Head = {
-      authority: this.authority,
+    const planned = this.#headNow({
+      ...this.head,
       size: tree.length,
       root: rootOf(tree.map((leaf) => hashLeaf(leaf))),
       next: bodies.first + count,
-      log: this.#log.head,
-      floor: {
-        epoch: statement.epoch,
-        n: statement.n,
-        logSize: statement.log.size,
-        revokedRoot: statement.planes[0].root,
-        suspendedRoot: statement.planes[1].root,
-      },
       issued: NOW,
-    };
+    });
     const head = encodeHead(change.head?.(planned) ?? planned);
     const version = change.version ?? this.batchesVersion + 1;
     const signed = buildBatches({ version, expires: change.expires ?? NOW + 120 * DAY, head });
@@ -367,14 +373,62 @@ class TestVault implements World {
     return open;
   }
 
-  async proposeTrust(role: "root" | "targets", signed: Uint8Array, attachments: Attachments): Promise<OpenEvent> {
+  async proposeRotation(root: Uint8Array, given: Partial<GivenParts> = {}): Promise<OpenEvent> {
+    const old = parseSigned("root", await read(path.join(this.genesis, "root.json"))).roles.root;
+    const next = parseSigned("root", root).roles.root;
+    const before = parseSigned("targets", await read(path.join(this.genesis, "targets.json")));
+    const targets =
+      given.targets ??
+      buildTargets({
+        version: 2,
+        expires: NOW + 300 * DAY,
+        targets: before.targets,
+        batches: next,
+        revocations: before.delegations.find(({ name }) => name === "revocations")!.role,
+      });
+    const head = encodeHead(this.#headNow({ ...this.head, issued: NOW }));
+    const version = this.batchesVersion + 1;
+    const batches = given.batches ?? buildBatches({ version, expires: NOW + 120 * DAY, head });
+    const events = createRotation({
+      signed: { root, targets, batches },
+      created: NOW,
+      expires: NOW + 14 * DAY,
+      quorums: [old, next],
+    });
+    const part = (proposal: Proposal): SigningEvent => ({ proposal, approvals: [], rejections: [] });
+    const open: OpenEvent = {
+      event: part(events.root),
+      parts: { targets: part(events.targets), batches: part(events.batches) },
+      attachments: new Map(attachRotation(head, (given.cards ?? []).map(verifyEnrolmentCard))),
+    };
+    this.events.set(formatHex(events.root.id), open);
+    return open;
+  }
+
+  /** A head over these batches, with the log and the floor of this moment. */
+  #headNow(head: Head): Head {
+    const { statement } = this.#statement!;
+    return {
+      ...head,
+      log: this.#log.head,
+      floor: {
+        epoch: statement.epoch,
+        n: statement.n,
+        logSize: statement.log.size,
+        revokedRoot: statement.planes[0].root,
+        suspendedRoot: statement.planes[1].root,
+      },
+    };
+  }
+
+  async proposeTargets(signed: Uint8Array, attachments: Attachments): Promise<OpenEvent> {
     const { roles } = parseSigned("root", await read(path.join(this.genesis, "root.json")));
     const proposal = createProposal({
-      role,
+      role: "targets",
       signed,
       created: NOW,
       expires: NOW + 14 * DAY,
-      quorums: [roles[role]],
+      quorums: [roles.targets],
     });
     const open: OpenEvent = {
       event: { proposal, approvals: [], rejections: [] },
@@ -450,9 +504,19 @@ class TestVault implements World {
         : { events: [...this.statusEvents.keys()].map((each) => this.#statusDetail(each)) };
     }
     const kid = await this.#authenticate(request, url, body);
-    const value = JSON.parse(Buffer.from(body).toString()) as Record<string, string>;
+    const value = JSON.parse(Buffer.from(body).toString()) as Record<string, string> & {
+      parts?: Record<string, string>;
+    };
     if (kind === "events") {
       const open = this.events.get(id!)!;
+      if (open.parts && what === "approvals") {
+        const of = (hex: string | undefined) => ({ keyid: value.keyid!, sig: parseHex(hex!) });
+        const { targets, batches } = value.parts!;
+        const approvals = { root: of(value.signature), targets: of(targets), batches: of(batches) };
+        const { root, ...parts } = approveRotation({ root: open.event, ...open.parts }, approvals, NOW);
+        [open.event, open.parts] = [root, parts];
+        return { state: stateOf(root, NOW) };
+      }
       open.event =
         what === "approvals"
           ? approve(open.event, { keyid: value.keyid!, sig: parseHex(value.signature!) }, NOW)
@@ -489,7 +553,10 @@ class TestVault implements World {
     const open = this.events.get(id);
     if (!open) throw new Error(`no event ${id}`);
     const { proposal, approvals, rejections } = open.event;
+    const { parts } = open;
+    const signedPart = (event: SigningEvent) => formatBase64(event.proposal.signed);
     return {
+      ...(parts && { parts: { targets: signedPart(parts.targets), batches: signedPart(parts.batches) } }),
       id,
       words: formatWords(proposal.id),
       role: proposal.role,

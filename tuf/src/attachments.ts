@@ -5,8 +5,18 @@
  *     manifest/<i>.cbor          each new manifest, i = 0, 1, …
  *     payloads/<i>.cbor          CBOR array of the payloads that the issuer key will sign under it, in index order
  *     targets/<path>             a targets proposal: every file it lists
+ *     card/<kid>.json            a rotation, beside its head: the card of each trustee who joins
  */
-import { BATCH_TOKENS_MAX, type CborValue, decodeCbor, encodeCbor, FormatError, quote } from "@viafabric/schemas";
+import {
+  BATCH_TOKENS_MAX,
+  type CborValue,
+  decodeCbor,
+  encodeCbor,
+  FormatError,
+  kidText,
+  quote,
+} from "@viafabric/schemas";
+import type { EnrolmentCard } from "./cards.ts";
 import { isTargetPath } from "./metadata.ts";
 
 /** By name. */
@@ -26,6 +36,8 @@ export interface AttachedBatches {
 export const PROPOSED_BATCHES_MAX = 64;
 /** A proposal for `batches` always has it. */
 export const HEAD_ATTACHMENT = "head.cbor";
+/** Where the cards of a rotation are. */
+export const CARD_ATTACHMENTS = "card/";
 const TARGETS = "targets/";
 
 export function attachBatches({ head, batches }: AttachedBatches): Attachments {
@@ -63,6 +75,12 @@ export function detachTargets(attachments: Attachments): ReadonlyMap<string, Uin
       return [path, bytes];
     }),
   );
+}
+
+/** @param cards of those who join, as their owners made them */
+export function attachRotation(head: Uint8Array, cards: readonly EnrolmentCard[]): Attachments {
+  const named = cards.map(({ key, bytes }) => [`${CARD_ATTACHMENTS}${kidText(key)}.json`, bytes] as const);
+  return new Map([[HEAD_ATTACHMENT, head], ...named]);
 }
 
 function manifestName(i: number): string {
