@@ -89,7 +89,7 @@ async function testVault(): Promise<TestVault> {
   const manifestHash = sha256(material.batch.manifestBytes);
   await store.saveLeafIndex(manifestHash, 5);
   const kit = { id: kitId, manifestHash, station: KEYS.station.publicKey.kid, first: 0, count: COUNT, created: NOW };
-  const nothing = { immutable: [], hints: [], pointers: {} };
+  const nothing = { immutable: [], hints: [], roots: [], pointers: {} };
   await store.addPublication(nothing, NOW, { events: [first.id], statusEvents: [], kits: [kit] });
   await store.finishPublication((await store.openPublication())!.id);
   const proposal = await propose(store, 3, false);

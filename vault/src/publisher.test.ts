@@ -12,6 +12,7 @@ function publication(n: number): Publication {
   return {
     immutable: Array.from({ length: n }, (_, i) => ({ path: `batch/${i}/manifest.cbor`, bytes: utf8(`file ${i}`) })),
     hints: [{ path: "batches/list/0", bytes: utf8(`${n} lines`) }],
+    roots: [{ path: `tuf/metadata/${n}.root.json`, bytes: utf8(`root ${n}`) }],
     pointers: { status: pointer, timestamp: pointer, checkpoint: pointer },
   };
 }
@@ -52,6 +53,9 @@ function check(files: Map<string, Uint8Array>): readonly number[] {
     seen.toSorted((a, b) => b - a),
     "checkpoint leads metadata, metadata leads status",
   );
+  const roots = [...files.keys()].map((at) => Number(/([0-9]+)\.root\.json$/.exec(at)?.[1] ?? 0));
+  const newest = Math.max(...roots);
+  assert.ok(seen[1]! >= newest && newest >= seen[2]!, "metadata leads the root that it suits, which leads status");
   return seen;
 }
 
@@ -72,7 +76,7 @@ for (const writeTookPlace of [false, true]) {
       await publish(storageOn(files), publication(5));
       assert.deepEqual(check(files), [5, 5, 5], "running it again is the recovery");
     }
-    assert.equal(crashes, 5 + 1 + 3, "every write was made to fail once");
+    assert.equal(crashes, 5 + 1 + 1 + 3, "every write was made to fail once");
   });
 }
 
@@ -87,7 +91,13 @@ test("pointers are written in the order of the format, whatever the order of the
     },
   };
   await publish(storage, publication(1));
-  assert.deepEqual(order, ["batch/0/manifest.cbor", "batches/list/0", ...POINTERS]);
+  assert.deepEqual(order, [
+    "batch/0/manifest.cbor",
+    "batches/list/0",
+    ...POINTERS.slice(0, 2),
+    "tuf/metadata/1.root.json",
+    ...POINTERS.slice(2),
+  ]);
 });
 
 test("an immutable file is never replaced, and pointers stay where they were", async () => {
@@ -103,7 +113,7 @@ test("an immutable file is never replaced, and pointers stay where they were", a
 
 test("a path cannot leave the public folder", async () => {
   for (const at of ["../private/key", "/etc/passwd", "a//b", "a/./b", "a/.hidden", "", "a/", "a\\b"]) {
-    const bad: Publication = { immutable: [{ path: at, bytes: utf8("x") }], hints: [], pointers: {} };
+    const bad: Publication = { immutable: [{ path: at, bytes: utf8("x") }], hints: [], roots: [], pointers: {} };
     await assert.rejects(publish(storageOn(new Map()), bad), { code: "ERR_ASSERTION" }, at);
   }
 });
@@ -124,10 +134,11 @@ test("a folder holds what was published, with no temporary files left over", asy
   for (const n of [1, 2, 2]) await publish(publicFolder(folder), publication(n));
   assert.equal(await readFile(path.join(folder, "revocation/latest"), "utf8"), "2");
   const names = await readdir(folder, { recursive: true, withFileTypes: true });
-  assert.equal(names.filter((entry) => entry.isFile()).length, 2 + 1 + 3);
+  assert.equal(names.filter((entry) => entry.isFile()).length, 2 + 1 + 2 + 3);
   const other: Publication = {
     immutable: [{ path: "batch/0/manifest.cbor", bytes: utf8("x") }],
     hints: [],
+    roots: [],
     pointers: {},
   };
   await assert.rejects(publish(publicFolder(folder), other), { code: "ERR_FILE_IMMUTABLE" });

@@ -1,5 +1,5 @@
 /**
- * Publishing: immutable files first, then hints, then the pointers, in the one order FORMATS gives.
+ * Publishing: immutable files first, then hints, then the pointers, in the one order the formats give.
  *
  * A publication is a value. Making it visible takes no decision and keeps no notes: finishing one that died anywhere
  * is running the same one again, because an immutable file that is already there is left alone and a pointer that is
@@ -30,6 +30,11 @@ export interface Publication {
   readonly immutable: readonly PublishedFile[];
   /** Unauthenticated conveniences that grow in place, such as `batches/list/<n>`. Nobody trusts them. */
   readonly hints: readonly PublishedFile[];
+  /**
+   * A new root. No pointer names it: clients ask for the next number until there is none. So it is visible the moment
+   * it is written, and is written after the metadata that enough of its trustees signed.
+   */
+  readonly roots: readonly PublishedFile[];
   readonly pointers: Pointers;
 }
 
@@ -39,13 +44,16 @@ export const STATUS_PATH = "revocation/latest";
 
 /**
  * The order is what makes readers safe: a statement names a batches version and a log size, so metadata must show the
- * version, and the checkpoint cover the size, before the statement says so.
+ * version, and the checkpoint cover the size, before the statement says so. Targets that a rotation brings are signed by
+ * the quorums of both roots: under the old root a client takes them, under the new one it needs them.
  */
-const POINTER_ORDER = [
+const BEFORE_ROOTS = [
   ["checkpoint", CHECKPOINT_PATH],
   ["timestamp", TIMESTAMP_PATH],
-  ["status", STATUS_PATH],
-] as const satisfies readonly (readonly [keyof Pointers, string])[];
+] as const satisfies PointerOrder;
+const AFTER_ROOTS = [["status", STATUS_PATH]] as const satisfies PointerOrder;
+
+type PointerOrder = readonly (readonly [keyof Pointers, string])[];
 
 /** Where publications go: a folder here, an object store elsewhere. */
 export interface PublicStorage {
@@ -55,7 +63,7 @@ export interface PublicStorage {
   replace(path: string, bytes: Uint8Array): Promise<void>;
 }
 
-export const EMPTY_PUBLICATION: Publication = { immutable: [], hints: [], pointers: {} };
+export const EMPTY_PUBLICATION: Publication = { immutable: [], hints: [], roots: [], pointers: {} };
 
 /** Several publications made visible as one: a later pointer or hint takes the place of an earlier one. */
 export function mergePublications(...publications: readonly Publication[]): Publication {
@@ -63,6 +71,7 @@ export function mergePublications(...publications: readonly Publication[]): Publ
   return {
     immutable: publications.flatMap(({ immutable }) => immutable),
     hints: [...hints.values()],
+    roots: publications.flatMap(({ roots }) => roots),
     pointers: Object.assign({}, ...publications.map(({ pointers }) => pointers)),
   };
 }
@@ -71,10 +80,15 @@ export async function publish(storage: PublicStorage, publication: Publication):
   for (const file of publication.immutable) await storage.putImmutable(checkedPath(file.path), file.bytes);
   // Hints name immutable files, so they follow them; they authenticate nothing, so they precede what does.
   for (const file of publication.hints) await storage.replace(checkedPath(file.path), file.bytes);
-  for (const [name, at] of POINTER_ORDER) {
-    const bytes = publication.pointers[name];
-    if (bytes !== undefined) await storage.replace(at, bytes);
-  }
+  const point = async (order: PointerOrder): Promise<void> => {
+    for (const [name, at] of order) {
+      const bytes = publication.pointers[name];
+      if (bytes !== undefined) await storage.replace(at, bytes);
+    }
+  };
+  await point(BEFORE_ROOTS);
+  for (const root of publication.roots) await storage.putImmutable(checkedPath(root.path), root.bytes);
+  await point(AFTER_ROOTS);
 }
 
 /** The public folder of a home, served as it is by any static server. */

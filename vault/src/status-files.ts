@@ -62,7 +62,7 @@ export async function statusPublication(
     { path: undoPath(statement.epoch), bytes: utf8(formatUndoList(change.reinstatements)) },
     { path: statementPath(statement.epoch), bytes: note },
   ];
-  return { verified, publication: { immutable, hints: [], pointers: { status: note } } };
+  return { verified, publication: { immutable, hints: [], roots: [], pointers: { status: note } } };
 }
 
 /**

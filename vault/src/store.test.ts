@@ -184,6 +184,7 @@ test("a publication is remembered whole, in its order, until it is finished", as
   const publication = {
     immutable: ["b", "a"].map((name) => ({ path: name, bytes: new Uint8Array([name.charCodeAt(0)]) })),
     hints: [{ path: "list", bytes: new Uint8Array([9]) }],
+    roots: [{ path: "2.root.json", bytes: new Uint8Array([2]) }],
     pointers: { status: new Uint8Array([1]) },
   };
   await store.addPublication(publication, NOW, { events: [], statusEvents: [], kits: [] });

@@ -628,21 +628,23 @@ function whatOf(value: Prisma.JsonValue): PublishedWhat {
   };
 }
 
-function publicationRows({ immutable, hints, pointers }: Publication) {
+function publicationRows({ immutable, hints, roots, pointers }: Publication) {
   const named = Object.entries(pointers).map(([path, bytes]) => ({ kind: "pointer", path, bytes: own(bytes) }));
   const files = [
     ...immutable.map(({ path, bytes }) => ({ kind: "immutable", path, bytes: own(bytes) })),
     ...hints.map(({ path, bytes }) => ({ kind: "hint", path, bytes: own(bytes) })),
+    ...roots.map(({ path, bytes }) => ({ kind: "root", path, bytes: own(bytes) })),
     ...named,
   ];
   return files.map((file, place) => ({ ...file, place }));
 }
 
 function publicationOf(rows: readonly { kind: string; path: string; bytes: Uint8Array }[]): Publication {
-  const of = (kind: string) => rows.filter((row) => row.kind === kind);
+  const of = (kind: string) => rows.filter((row) => row.kind === kind).map(({ path, bytes }) => ({ path, bytes }));
   return {
-    immutable: of("immutable").map(({ path, bytes }) => ({ path, bytes })),
-    hints: of("hint").map(({ path, bytes }) => ({ path, bytes })),
+    immutable: of("immutable"),
+    hints: of("hint"),
+    roots: of("root"),
     pointers: Object.fromEntries(of("pointer").map(({ path, bytes }) => [path, bytes])),
   };
 }

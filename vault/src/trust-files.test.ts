@@ -81,6 +81,7 @@ async function firstPublication(world: Signed) {
   const first: Publication = {
     immutable: genesisFiles(world.genesis, world.signed, world.online.log.publicKey),
     hints: [],
+    roots: [],
     pointers: {},
   };
   const statement = utf8("first statement");
@@ -119,7 +120,7 @@ test("a new batches version is found, and the statement of before stays", async 
   const approvals = await Promise.all(world.trustees.slice(0, 3).map((trustee) => signMetadata(trustee, bytes)));
   const batches = { version: 2, file: assemble(bytes, approvals) };
   const next = await nextOnlineMetadata(state, { batches }, world.sign, NOW + DAY);
-  const head: Publication = { immutable: [headFile(world.genesis.headBytes)], hints: [], pointers: {} };
+  const head: Publication = { immutable: [headFile(world.genesis.headBytes)], hints: [], roots: [], pointers: {} };
   const { trusted, statement } = refresh(filesOf(...publications, head, next.publication), NOW + DAY);
   assert.equal(trusted.batchesVersion, 2);
   assert.equal(trusted.expires.batches, NOW + 121 * DAY);
@@ -142,6 +143,7 @@ test("a signature by the wrong online key does not get through", async () => {
   const first: Publication = {
     immutable: genesisFiles(world.genesis, world.signed, world.online.log.publicKey),
     hints: [],
+    roots: [],
     pointers: {},
   };
   assert.throws(() => refresh(filesOf(first, next.publication), NOW), { code: "ERR_THRESHOLD" });

@@ -106,7 +106,7 @@ export async function nextOnlineMetadata(
   ];
   return {
     state: { targets, batches, ...(revocations ? { revocations } : {}), snapshotVersion, timestampVersion },
-    publication: { immutable, hints: [], pointers: { timestamp: timestamp.file } },
+    publication: { immutable, hints: [], roots: [], pointers: { timestamp: timestamp.file } },
   };
 }
 
