@@ -105,6 +105,26 @@ const coded = (code: string, what: string) => (error: unknown) => {
   return true;
 };
 
+test("keys of the HSM that follow others: who ends, who begins, and what a missing issuer key costs", async () => {
+  const accepted = await acceptedState();
+  const until = NOW + 14 * DAY;
+  const review = (entries: readonly KeyEntry[], revocations: Role) => {
+    const files = new Map([...FILES, [KEYS_PATH, encodeTrustKeys(entries)]]);
+    const content = { version: 2, expires: NOW + 300 * DAY, targets: files, batches: QUORUM, revocations };
+    return reviewTargets(buildTargets(content), attachTargets(files), accepted, NOW).changes.join("\n");
+  };
+  const [issuer, ...others] = ENTRIES as [KeyEntry, ...KeyEntry[]];
+  const followed = review([{ ...issuer, until }, ...others, entry("issuer", "next")], roleOf(["next revocations"], 1));
+  assert.match(followed, /issuer key [0-9a-f]{64} \(hardware\) was valid .* and would be .* to \d{4}-\d\d-\d\d/);
+  assert.match(followed, /new: issuer key/);
+  assert.match(followed, /revocations: new key/);
+  assert.match(followed, /revocations: key .* goes/);
+  assert.doesNotMatch(followed, /refused/);
+  assert.match(review([...others, entry("issuer", "next")], REVOCATIONS), /every token that it signed is refused/);
+  for (const name of ["trustee 1", "snapshot", "issuer"])
+    assert.throws(() => review(ENTRIES, roleOf([name], 1)), coded("ERR_PROPOSAL_POLICY", name));
+});
+
 test("new targets are shown as what they change", async () => {
   const accepted = await acceptedState();
   const files = new Map([

@@ -29,6 +29,7 @@ import {
   RULES_PATH,
   readTargets,
   STATEMENT_PATH,
+  type Targets,
   type TrustedState,
 } from "@viafabric/tuf";
 import { assertKeysApart, assertLifetime, broken, dayOf, sameRole } from "./policy.ts";
@@ -59,9 +60,7 @@ export function reviewTargets(
   const approvers = delegatedRole(targets, "batches", HEAD_PATH);
   const other = targets.delegations.filter(({ name }) => name !== "batches" && name !== "revocations");
   if (other.length > 0) throw broken(`targets would delegate to ${other.map(({ name }) => name).join(", ")}`);
-  const statements = targets.delegations.some(({ name }) => name === "revocations")
-    ? delegatedRole(targets, "revocations", STATEMENT_PATH)
-    : undefined;
+  const statements = statementRole(targets);
   assertNotWeaker("batches", accepted.approvers, approvers);
   assertGradual("batches", accepted.approvers, approvers);
   // The head is not part of this proposal: the accepted one stays in force under the new targets.
@@ -74,13 +73,16 @@ export function reviewTargets(
   parsePolicy(utf8(content.policyText));
   assertRulesNotWeaker(accepted.rules, content.rules);
   const { roles } = accepted.root;
-  const online = [...roles.snapshot.keys, ...roles.timestamp.keys];
+  const pointers = [...roles.snapshot.keys, ...roles.timestamp.keys];
+  if (missing(statements.keys, pointers).length < statements.keys.length)
+    throw broken("a key of snapshot or timestamp would also sign revocations");
+  const online = [...pointers, ...statements.keys];
   assertKeysApart(content.keys, [...roles.root.keys, ...roles.targets.keys, ...approvers.keys, ...online]);
   if (missing(online, approvers.keys).length < online.length)
     throw broken("a key that signs online would also approve batches");
   const changes = [
     ...roleChanges("batches", accepted.approvers, approvers),
-    ...(statements?.threshold === 1 || !statements ? [] : ["revocations: threshold other than 1"]),
+    ...roleChanges("revocations", statementRole(accepted.targets), statementRole(targets)),
     ...keyChanges(accepted.keys, content.keys),
     ...ruleChanges(accepted.rules, content.rules),
     ...(content.policyText === accepted.policyText
@@ -153,6 +155,12 @@ function assertApart({ roles }: Root): void {
       if (people.has(kidText(key))) throw broken(`a trustee's key would also sign ${name}`);
 }
 
+/** Who signs the daily statement for TUF clients: nobody, where targets does not delegate it. */
+function statementRole(targets: Targets): Role {
+  const delegated = targets.delegations.some(({ name }) => name === "revocations");
+  return delegated ? delegatedRole(targets, "revocations", STATEMENT_PATH) : { keys: [], threshold: 1 };
+}
+
 function roleChanges(name: string, old: Role, next: Role): readonly string[] {
   return [
     ...(old.threshold === next.threshold ? [] : [`${name}: threshold ${old.threshold} becomes ${next.threshold}`]),
@@ -162,12 +170,26 @@ function roleChanges(name: string, old: Role, next: Role): readonly string[] {
 }
 
 function keyChanges(old: readonly KeyEntry[], next: readonly KeyEntry[]): readonly string[] {
-  const line = (entry: KeyEntry) =>
-    `${entry.purpose} key ${formatHex(entry.key.kid)} (${entry.class}), ${dayOf(entry.from)} to ${dayOf(entry.until)}`;
-  const [before, after] = [new Set(old.map(line)), new Set(next.map(line))];
+  const name = (entry: KeyEntry) => `${entry.purpose} key ${formatHex(entry.key.kid)} (${entry.class})`;
+  const line = (entry: KeyEntry) => `${name(entry)}, ${dayOf(entry.from)} to ${dayOf(entry.until)}`;
+  const before = new Map(old.map((entry) => [name(entry), entry]));
+  const after = new Map(next.map((entry) => [name(entry), entry]));
+  const gone = old.filter((entry) => !after.has(name(entry)));
   return [
-    ...[...after].filter((entry) => !before.has(entry)).map((entry) => `new: ${entry}`),
-    ...[...before].filter((entry) => !after.has(entry)).map((entry) => `goes: ${entry}`),
+    ...next.flatMap((entry) => {
+      const known = before.get(name(entry));
+      if (!known) return [`new: ${line(entry)}`];
+      const same = known.from === entry.from && known.until === entry.until;
+      return same
+        ? []
+        : [
+            `${name(entry)} was valid ${dayOf(known.from)} to ${dayOf(known.until)}, and would be ${dayOf(entry.from)} to ${dayOf(entry.until)}`,
+          ];
+    }),
+    ...gone.map((entry) => `goes: ${line(entry)}`),
+    ...gone
+      .filter(({ purpose }) => purpose === "issuer")
+      .map(() => "with an issuer key, every token that it signed is refused"),
   ];
 }
 

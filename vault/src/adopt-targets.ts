@@ -1,6 +1,6 @@
 /** Ready targets on their way into the log: the signer takes them over, the log gets their leaf, a round publishes them. */
-import { formatHex, OperationError } from "@viafabric/schemas";
-import { detachTargets, HEAD_PATH } from "@viafabric/tuf";
+import { decodeTrustKeys, formatHex, type KeyEntry, OperationError } from "@viafabric/schemas";
+import { detachTargets, HEAD_PATH, KEYS_PATH } from "@viafabric/tuf";
 import { trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import type { PublishedFile } from "./publisher.ts";
@@ -36,6 +36,11 @@ export async function logAdoption(desk: Desk, { event, targets, targetFiles }: A
   }
   const entry = trustEntry("targets", targets.version, targets.file);
   await desk.appendOnce(`event/${formatHex(event.proposal.id)}`, [entry]);
+}
+
+/** @throws FormatError ERR_TRUST_FILE */
+export function adoptedKeys({ targetFiles }: Adoption): readonly KeyEntry[] {
+  return decodeTrustKeys(targetFiles.get(KEYS_PATH) ?? new Uint8Array(0));
 }
 
 export function adoptedFiles({ targetFiles }: Adoption): readonly PublishedFile[] {

@@ -23,6 +23,7 @@ import { pino } from "pino";
 import { VaultClient } from "./client.ts";
 import { ceremonyState, type HardwareToken, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
+import { keysCommands } from "./keys-cli.ts";
 import { type BatchWishes, batchRequestOf, parseEventId, sendRequest, waitFor } from "./operate.ts";
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
@@ -50,6 +51,7 @@ Examples
   via vault request --subjects dids.txt    ask for a batch: one did:key a line
   via vault propose --add card.json        another station or release officer
   via vault wait EVENT                     until an event is published
+  via vault keys rotate issuer             a new key in the HSM, and a proposal that it takes over
   via vault status
 
 A database elsewhere is named by DATABASE_URL; otherwise PostgreSQL runs in the home folder.
@@ -62,6 +64,13 @@ function homeCommand(name: string, description: string): Command {
 
 function clientCommand(name: string, description: string): Command {
   return homeCommand(name, description).option("--vault <url>", "address of the running vault", DEFAULT_URL);
+}
+
+/** Of commands that ask the running vault for something, in the operator's name. */
+function askOptions(command: Command): Command {
+  return command
+    .option("--passphrase-file <file>", "of the operator key; the one in private/ when left out")
+    .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS);
 }
 
 const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
@@ -190,7 +199,7 @@ interface RequestFlags extends AskFlags {
   readonly release?: string;
 }
 
-clientCommand("request", "Ask for a batch of tokens, signed with the operator key.")
+askOptions(clientCommand("request", "Ask for a batch of tokens, signed with the operator key."))
   .requiredOption("--subjects <file>", "one did:key a line; one token for each")
   .option("--profile <id>", "capability profile; may be left out when there is only one")
   .option("--credit-class <name>", "class of credits", "community")
@@ -203,8 +212,6 @@ clientCommand("request", "Ask for a batch of tokens, signed with the operator ke
   .option("--offline <rule>", "none, provisional, or the DID of the one hub that may bind offline", "none")
   .option("--station <kid>", "writing station; may be left out when there is only one")
   .option("--release <kid>", "release officer; may be left out when there is only one")
-  .option("--passphrase-file <file>", "of the operator key; the one in private/ when left out")
-  .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS)
   .action(async (options: RequestFlags, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
@@ -224,11 +231,9 @@ interface ProposeFlags extends AskFlags {
   readonly remove?: readonly string[];
 }
 
-clientCommand("propose", "Ask the trustees for stations and release officers to join or leave.")
+askOptions(clientCommand("propose", "Ask the trustees for stations and release officers to join or leave."))
   .option("--add <card>", "enrolment card of a station or a release officer; once for each", collect)
   .option("--remove <kid>", "key id of a station, an officer or an operator; once for each", collect)
-  .option("--passphrase-file <file>", "of the operator key; the one in private/ when left out")
-  .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS)
   .action(async (options: ProposeFlags, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
@@ -237,6 +242,19 @@ clientCommand("propose", "Ask the trustees for stations and release officers to 
     const body = { add: cards.map(formatBase64), remove: options.remove ?? [] };
     await askFor(out, home, options, trusted.authority, "trust-requests", body);
   });
+
+keysCommands(vault, DEFAULT_HOME, {
+  now,
+  trusted: async (home) => (await published(home)).trusted,
+  askOptions: (command) =>
+    askOptions(
+      command
+        .option("--home <folder>", "the vault's home", DEFAULT_HOME)
+        .option("--vault <url>", "address of the running vault", DEFAULT_URL),
+    ),
+  ask: async (out, home, options: AskFlags, body) =>
+    askFor(out, home, options, (await published(home)).trusted.authority, "trust-requests", body),
+});
 
 interface WaitFlags extends Options {
   readonly vault: string;

@@ -11,7 +11,7 @@ import { parseStatement } from "@viafabric/revocation";
 import { decodeManifest, type Manifest, OperationError, parseNote } from "@viafabric/schemas";
 import { proveInclusion } from "@viafabric/transparency-log/client";
 import { assemble, parseSigned } from "@viafabric/tuf";
-import { type Adoption, adoptedFiles, readAdoption } from "./adopt-targets.ts";
+import { type Adoption, adoptedFiles, adoptedKeys, readAdoption } from "./adopt-targets.ts";
 import { BATCH_LIST_LINES, batchEntry, batchListFile, bundleFiles, bundleProof, trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import { type Issue, readIssue, readIssuedBatch, readyEvent } from "./issue.ts";
@@ -45,10 +45,13 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
   const note = await statementNote(desk);
   const { epoch, log } = parseStatement(parseNote(note).text);
   await desk.history.replayTo(desk.log.head, log.size);
+  const ready = await readyEvent(desk);
+  const adoption = ready && (await loggedAdoption(desk, ready));
   const { verified, publication: status } = await statusPublication(
     {
       authority: base.trusted.authority,
-      keys: base.trusted.keys,
+      // Targets that come out with the statement may name the status key that signed it.
+      keys: adoption ? adoptedKeys(adoption) : base.trusted.keys,
       held: desk.history.held,
       previous: desk.history.previous,
       next: desk.history.planesAt(epoch),
@@ -59,9 +62,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
   );
   if ((await signer.state()).logged.statement < epoch) await desk.log.append([trustEntry("statement", epoch, note)]);
 
-  const ready = await readyEvent(desk);
   const issue = ready && (await loggedIssue(desk, ready, verified.statement.batches));
-  const adoption = ready && (await loggedAdoption(desk, ready));
   const events = await loggedEvents(desk, log.size);
   const changed = {
     ...(issue && { batches: { version: issue.event.proposal.version, file: issue.metadata } }),
@@ -177,7 +178,8 @@ async function onlineMetadata(
   const at = now();
   // Signed and never published: what it lists may never have been published either, so it is signed anew.
   const lost = versionOf(status, "revocations") > (desk.published?.revocationsVersion ?? 0);
-  const dueStatement = lost || at >= signedAt(status, "revocations") + ONLINE_SECONDS;
+  // New targets may name another key for it, and what the old key signed would be refused under them.
+  const dueStatement = lost || changed.targets !== undefined || at >= signedAt(status, "revocations") + ONLINE_SECONDS;
   const dueTimestamp = at >= signedAt(status, "timestamp") + ONLINE_SECONDS;
   if (!changed.batches && !changed.targets && !dueStatement && !dueTimestamp) return EMPTY_PUBLICATION;
   const { publication } = await nextOnlineMetadata(

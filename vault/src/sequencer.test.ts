@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
+import { readSignerConfig } from "@viafabric/hsm/signer";
 import { openKeystore } from "@viafabric/platform";
 import { decodeSetFile, parseStatement, parseUndoList, statementHash } from "@viafabric/revocation";
 import {
   decodeKit,
+  decodeManifest,
   EVENT_CONTEXT,
   encodeReceipt,
   formatBase64,
@@ -22,6 +24,7 @@ import { folderFetch } from "@viafabric/transparency-log/client";
 import { createEnrolmentCard } from "@viafabric/tuf";
 import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
 import { namedSigner } from "./fixtures.test.ts";
+import { heldKeys, makeKey, successorOf } from "./online-keys.ts";
 import { type Published, readPublished } from "./published.ts";
 import {
   approveAs,
@@ -185,4 +188,53 @@ test("trustees admit another station; statements go on by themselves, and each n
     const { previous } = parseStatement(await text(at));
     assert.deepEqual(previous, statementHash(await text(at - 1)), `epoch ${at}`);
   }
+});
+
+test("keys of the HSM are followed by new ones: made, listed by trustees, in force with the files that name them", async () => {
+  const vault = await foundedVault();
+  await vault.start(2);
+  const operator = await openKeystore(vault.home.operator, "only a test");
+  await isPublished(vault, `/events/${await approvedBatch(vault, operator, 2)}`);
+  const before = await publishedBy(vault);
+  const [issuer, status, online] = [
+    await makeKey(vault.home, "issuer", "p256"),
+    await makeKey(vault.home, "status", "ed25519"),
+    await makeKey(vault.home, "revocations", "p256"),
+  ];
+  const waiting = await successorOf(vault.home, "issuer", "p256", before.trusted);
+  assert.deepEqual(waiting.id, issuer.id, "a key that waits is taken, not made again");
+  const successor = (purpose: string, { publicKey }: typeof issuer) => {
+    return { purpose, spki: formatBase64(publicKey.spki), class: "software" };
+  };
+  const rotate = [successor("issuer", issuer), successor("status", status), successor("revocations", online)];
+  const { id } = await vault.send(operator, "POST", "/trust-requests", { add: [], remove: [], rotate });
+  const event = await eventually(async () => {
+    return (await vault.send(undefined, "GET", `/requests/${id}`)).event as string | undefined;
+  }, "a proposal");
+  for (const trustee of [A, B]) await approveAs(vault, trustee, event);
+  await isPublished(vault, `/events/${event}`);
+  // Read back whole: metadata under the new delegation, the statement by the new status key.
+  const after = await publishedBy(vault);
+  assert.equal(kidText(after.statement.signer.key), kidText(status.publicKey));
+  const config = await readSignerConfig(vault.home.signerConfig);
+  const listed = heldKeys(config, after.trusted).map(({ role, listed }) => [role, listed !== undefined]);
+  assert.deepEqual(
+    listed.filter(([, named]) => !named),
+    [["revocations", false]],
+    "only a delegation forgets",
+  );
+  // The batch that starts now is signed by the new issuer, and its kits pass the verifier that nodes run.
+  vault.clock.now = Math.floor(Date.now() / 1000);
+  await isPublished(vault, `/events/${await approvedBatch(vault, operator, 2)}`);
+  const manifest = async (seq: number) =>
+    decodeManifest((await folderFetch(vault.home.public)(`batch/${seq}/manifest.cbor`))!);
+  const old = before.trusted.keys.find(({ purpose }) => purpose === "issuer")!;
+  assert.equal(formatHex((await manifest(0)).issuer), kidText(old.key));
+  assert.equal(formatHex((await manifest(1)).issuer), kidText(issuer.publicKey));
+  const x25519 = Buffer.from(
+    (await exportJWK((await generateKeyPair("ECDH-ES", { crv: "X25519" })).publicKey)).x!,
+    "base64url",
+  );
+  for (const batch of [0, 1])
+    assert.ok((await vault.send(STATION, "POST", "/kits", { batch, publicKey: x25519.toString("base64") })).kit);
 });

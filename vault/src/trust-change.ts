@@ -1,17 +1,26 @@
 /**
  * Changes to the key list, the pure part: stations and release officers come with a card that proves possession, and go
- * by their kid. What comes out is the next `targets` for trustees to sign; nothing changes until they have.
+ * by their kid; keys of the HSM are followed by new ones. What comes out is the next `targets` for trustees to sign;
+ * nothing changes until they have.
+ *
+ * A key of the HSM that is followed stays listed: what it signed would otherwise be refused. It gets an end instead,
+ * late enough that it goes on signing until trustees have put its successor into force.
  */
 import {
   decodeTrustKeys,
   encodeTrustKeys,
   FormatError,
   formatHex,
+  KEY_CLASSES,
+  type KeyClass,
   type KeyEntry,
   kidText,
+  type PublicKey,
   type Purpose,
   parseBase64,
   parseHex,
+  parsePublicKey,
+  type Role,
   VerificationError,
 } from "@viafabric/schemas";
 import {
@@ -30,20 +39,35 @@ import { LIFETIMES } from "./genesis.ts";
 import { PROPOSAL_SECONDS } from "./proposals.ts";
 import type { PlannedEvent } from "./records.ts";
 
+/** Keys of the HSM that `targets` names: in its key list, and, for revocations, in a delegation. */
+export const ROTATED_BY_TARGETS = ["issuer", "status", "revocations"] as const;
+
+/** A new key of the HSM that takes over. */
+export interface Successor {
+  readonly purpose: (typeof ROTATED_BY_TARGETS)[number];
+  readonly key: PublicKey;
+  readonly class: KeyClass;
+}
+
 export interface TrustChange {
   readonly add: readonly EnrolmentCard[];
   /** Kids of stations, release officers and operators. */
   readonly remove: readonly Uint8Array[];
+  readonly rotate: readonly Successor[];
 }
 
 /** The same files, newly signed. */
-export const NO_CHANGE: TrustChange = { add: [], remove: [] };
+export const NO_CHANGE: TrustChange = { add: [], remove: [], rotate: [] };
 /** Keys in one proposal: more than a person reads. */
 const KEYS_MAX = 64;
 /** Issuer and status keys are the HSM's: they change with it, not by a card. */
 const REMOVABLE: readonly Purpose[] = ["station", "release", "operator"];
 
-/** @param value parsed JSON, {add: [card in base64], remove: [kid in hex]}. @throws FormatError ERR_TRUST_REQUEST, ERR_CARD */
+/**
+ * @param value parsed JSON, {add: [card in base64], remove: [kid in hex], rotate: [{purpose, spki, class}]}, the last
+ * may be left out
+ * @throws FormatError ERR_TRUST_REQUEST, ERR_CARD
+ */
 export function parseTrustChange(value: unknown): TrustChange {
   const fields = new Map(typeof value === "object" && value !== null ? Object.entries(value) : []);
   const texts = (name: string): readonly string[] => {
@@ -52,18 +76,40 @@ export function parseTrustChange(value: unknown): TrustChange {
       throw wrong(`${name} must be a list of at most ${KEYS_MAX} texts`);
     return list;
   };
-  if (fields.size !== 2) throw wrong("it has the members add and remove");
+  const unknown = [...fields.keys()].filter((name) => !["add", "remove", "rotate"].includes(name));
+  if (unknown.length > 0) throw wrong("it has the members add, remove and rotate");
   const add = texts("add").map((text) => verifyEnrolmentCard(boundedCard(parseBase64(text))));
   const remove = texts("remove").map((text) => parseHex(text, 32));
-  if (add.length + remove.length === 0) throw wrong("nothing would change");
+  const rotate = parseSuccessors(fields.get("rotate") ?? []);
+  if (add.length + remove.length + rotate.length === 0) throw wrong("nothing would change");
   if (add.some(({ role }) => role === "trustee")) throw wrong("a trustee joins by a new root, not by the key list");
-  return { add, remove };
+  return { add, remove, rotate };
+}
+
+function parseSuccessors(value: unknown): readonly Successor[] {
+  if (!Array.isArray(value) || value.length > ROTATED_BY_TARGETS.length)
+    throw wrong("rotate is a list of a key a role");
+  const successors = value.map((item: unknown): Successor => {
+    const fields = new Map(typeof item === "object" && item !== null ? Object.entries(item) : []);
+    const purpose = ROTATED_BY_TARGETS.find((known) => known === fields.get("purpose"));
+    const keyClass = KEY_CLASSES.find((known) => known === fields.get("class"));
+    const spki: unknown = fields.get("spki");
+    if (!purpose || !keyClass || typeof spki !== "string" || fields.size !== 3)
+      throw wrong("an entry of rotate is {purpose, spki, class}");
+    return { purpose, key: parsePublicKey(parseBase64(spki)), class: keyClass };
+  });
+  if (new Set(successors.map(({ purpose }) => purpose)).size < successors.length)
+    throw wrong("two successors of one key");
+  return successors;
 }
 
 /** @throws VerificationError ERR_TRUST_CHANGE for a key that is listed already, or is not there to be removed */
 export function nextKeys(change: TrustChange, trusted: TrustedState, now: number): readonly KeyEntry[] {
   const leaving = new Set(change.remove.map(formatHex));
-  const staying = trusted.keys.filter(({ key }) => !leaving.has(kidText(key)));
+  const followed = new Set<Purpose | "revocations">(change.rotate.map(({ purpose }) => purpose));
+  const staying = trusted.keys
+    .filter(({ key }) => !leaving.has(kidText(key)))
+    .map((entry) => (followed.has(entry.purpose) ? endingSoon(entry, now) : entry));
   for (const kid of leaving) {
     const entry = trusted.keys.find(({ key }) => kidText(key) === kid);
     if (!entry || !REMOVABLE.includes(entry.purpose)) throw refused(`${kid} is no station, officer or operator`);
@@ -72,16 +118,37 @@ export function nextKeys(change: TrustChange, trusted: TrustedState, now: number
   const taken = new Set(
     [
       ...staying.map(({ key }) => key),
-      ...[trustees, approvers, ...Object.values(root.roles)].flatMap(({ keys }) => keys),
+      ...[trustees, approvers, ...Object.values(root.roles), ...statementRoles(trusted)].flatMap(({ keys }) => keys),
     ].map(kidText),
   );
-  const added = change.add.map(({ key, role, name }): KeyEntry => {
-    if (taken.has(kidText(key))) throw refused(`the key of ${name} has a purpose already`);
+  const take = (key: PublicKey, what: string): void => {
+    if (taken.has(kidText(key))) throw refused(`${what} has a purpose already`);
     taken.add(kidText(key));
+  };
+  const added = change.add.map(({ key, role, name }): KeyEntry => {
+    take(key, `the key of ${name}`);
     const purpose = role as Extract<Purpose, "station" | "release">;
     return { key, purpose, class: "software", from: now, until: now + LIFETIMES.keys };
   });
-  return [...staying, ...added];
+  const successors = change.rotate.flatMap(({ purpose, key, class: keyClass }): readonly KeyEntry[] => {
+    take(key, `the new ${purpose} key`);
+    // Its delegation names it; the key list does not.
+    if (purpose === "revocations") return [];
+    if (purpose === "status" && key.algorithm !== "ed25519") throw refused("a status key signs notes and is Ed25519");
+    if (trusted.rules.classes.get(purpose) === "hardware" && keyClass !== "hardware")
+      throw refused(`the trustees' rules ask for a hardware ${purpose} key`);
+    return [{ key, purpose, class: keyClass, from: now, until: now + LIFETIMES.keys }];
+  });
+  return [...staying, ...added, ...successors];
+}
+
+/** Until then trustees have signed the change, or it is dead. */
+function endingSoon(entry: KeyEntry, now: number): KeyEntry {
+  return { ...entry, until: Math.min(entry.until, now + PROPOSAL_SECONDS) };
+}
+
+function statementRoles({ targets }: TrustedState): readonly Role[] {
+  return targets.delegations.filter(({ name }) => name === "revocations").map(({ role }) => role);
 }
 
 /** @param lastVersion the highest version of `targets` ever proposed */
@@ -95,7 +162,8 @@ export function proposeTargets(
   // Our own reader must accept what trustees are asked to sign.
   decodeTrustKeys(keys);
   const files = new Map([...trusted.files].filter(([path]) => !DELEGATED.includes(path))).set(KEYS_PATH, keys);
-  const revocations = trusted.targets.delegations.find(({ name }) => name === "revocations")?.role;
+  const successor = change.rotate.find(({ purpose }) => purpose === "revocations");
+  const revocations = successor ? { keys: [successor.key], threshold: 1 } : statementRoles(trusted)[0];
   const signed = buildTargets({
     version: Math.max(lastVersion, trusted.targetsVersion) + 1,
     expires: now + LIFETIMES.targets,

@@ -1,12 +1,12 @@
 /** Operators: ask for a batch, and see what became of it. */
-import { formatHex, OperationError, parseHex, sha256 } from "@viafabric/schemas";
+import { formatHex, KEY_CLASSES, OperationError, parseHex, sha256 } from "@viafabric/schemas";
 import { CARD_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
 import { validateRequest } from "../issuance.ts";
 import type { RequestRecord } from "../records.ts";
-import { nextKeys, parseTrustChange } from "../trust-change.ts";
+import { nextKeys, parseTrustChange, ROTATED_BY_TARGETS } from "../trust-change.ts";
 import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text } from "./fields.ts";
 
 /** 100,000 subjects of a did:key each. */
@@ -14,11 +14,19 @@ const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
 /** 64 cards. */
 const TRUST_BYTES_MAX = 512 * 1024;
 const REQUESTS_MAX = 100;
+/** P-256, the longer of the two kinds. */
+const SPKI_BYTES_MAX = 91;
 
 const REQUEST = object({ id: HEX_32, state: text(16), received: SECONDS, refusal: text(1024), event: HEX_32 }, [
   "refusal",
   "event",
 ]);
+
+const SUCCESSOR = object({
+  purpose: { type: "string", enum: [...ROTATED_BY_TARGETS] },
+  spki: base64(SPKI_BYTES_MAX),
+  class: { type: "string", enum: [...KEY_CLASSES] },
+});
 
 export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void {
   const { store } = deps;
@@ -53,9 +61,11 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       config: { who: ["operator"] },
       bodyLimit: TRUST_BYTES_MAX,
       schema: {
-        summary: "Ask for stations and release officers to join or leave the key list",
+        summary: "Ask for keys to join, leave or follow others in the key list",
         description: "The vault draws up the next targets and puts them before the trustees.",
-        body: object({ add: list(base64(CARD_BYTES_MAX), 64), remove: list(HEX_32, 64) }),
+        body: object({ add: list(base64(CARD_BYTES_MAX), 64), remove: list(HEX_32, 64), rotate: list(SUCCESSOR, 3) }, [
+          "rotate",
+        ]),
         response: responses(object({ id: HEX_32 }), 202),
       },
     },
