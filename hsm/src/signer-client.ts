@@ -8,15 +8,24 @@ import { spawn } from "node:child_process";
 import { createConnection } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { type CborMap, type CborValue, OperationError } from "@viafabric/schemas";
+import {
+  type CborMap,
+  type CborValue,
+  concat,
+  OperationError,
+  type OwnClaims,
+  SIGNATURE_BYTES,
+} from "@viafabric/schemas";
 import type { TufSignature } from "@viafabric/tuf";
 import type { AppendRequest } from "./signer/append.ts";
 import {
   asBytes,
-  decodeSignatures,
+  asInteger,
+  BODIES_MAX,
   decodeStatus,
   decodeTufSignature,
   encodeParams,
+  SIGNATURES_MAX,
   type SignerStatus,
 } from "./signer/messages.ts";
 import type { MetadataRequest } from "./signer/metadata.ts";
@@ -29,7 +38,7 @@ import {
   FrameReader,
   type Method,
 } from "./signer/protocol.ts";
-import type { TokensRequest } from "./signer/tokens.ts";
+import type { BatchRequest, Bodies } from "./signer/tokens.ts";
 import type { TrustRequest } from "./signer/trust.ts";
 
 export type { AppendRequest } from "./signer/append.ts";
@@ -47,15 +56,19 @@ export type { SignerStatus } from "./signer/messages.ts";
 export type { MetadataRequest } from "./signer/metadata.ts";
 export type { LoggedKind, OnlineRole, SignedMetadata } from "./signer/state.ts";
 export { STATEMENT_INTERVAL_SECONDS } from "./signer/statement.ts";
-export type { TokensRequest } from "./signer/tokens.ts";
 export type { TrustRequest } from "./signer/trust.ts";
+
+export interface TokensRequest extends BatchRequest {
+  /** What is each token's own, in index order, cut as it comes. */
+  readonly bodies: Iterable<readonly OwnClaims[]> | AsyncIterable<readonly OwnClaims[]>;
+}
 
 export interface SignerClient {
   state(): Promise<SignerStatus>;
   /** Takes over what trustees signed. @returns where the signer stands now */
   trust(request: TrustRequest): Promise<SignerStatus>;
-  /** @returns a signature of 64 bytes for each payload, in order */
-  tokens(request: TokensRequest): Promise<readonly Uint8Array[]>;
+  /** @returns a signature of 64 bytes for each body, in order */
+  tokens(request: TokensRequest): Promise<Uint8Array>;
   /** @returns the signed checkpoint. The same request again has the same answer, also after a crash. */
   append(request: AppendRequest): Promise<Uint8Array>;
   /** @returns the next status statement, a signed note. @param reissue the last one again, when there is one */
@@ -64,7 +77,10 @@ export interface SignerClient {
   close(): Promise<void>;
 }
 
-/** The largest batch on a slow token takes minutes; a signer that says nothing for this long is not coming back. */
+/** The first answer's, and how long an answer may take for the next to be larger. */
+const FIRST_SIGNATURES = 256;
+const PACK_MILLISECONDS = 500;
+/** Some hundred signatures on a slow token take minutes; a signer that says nothing for this long is not coming back. */
 const ANSWER_MILLISECONDS_MAX = 30 * 60 * 1000;
 const START_MILLISECONDS_MAX = 30_000;
 
@@ -79,8 +95,25 @@ export async function connect(socketPath: string): Promise<SignerClient> {
       return decodeStatus(await call.ask("trust", encodeParams.trust(request)));
     },
     async tokens(request) {
-      const signatures = decodeSignatures(await call.ask("tokens", encodeParams.tokens(request)));
-      if (signatures.length !== request.payloads.length) throw failed("it gave another number of signatures");
+      const batch = asInteger(await call.ask("batch", encodeParams.batch(request)));
+      let count = 0;
+      for await (const some of request.bodies) {
+        for (let at = 0; at < some.length; at += BODIES_MAX) {
+          const pack = some.slice(at, at + BODIES_MAX);
+          count = asInteger(await call.ask("bodies", encodeParams.bodies(batch, bodiesOf(pack))));
+        }
+      }
+      const signatures = new Uint8Array(count * SIGNATURE_BYTES);
+      for (let from = 0, wanted = FIRST_SIGNATURES; from < count; ) {
+        const pack = { batch, from, count: Math.min(wanted, count - from) };
+        const start = performance.now();
+        const made = asBytes(await call.ask("tokens", encodeParams.tokens(pack)));
+        if (made.length !== pack.count * SIGNATURE_BYTES) throw failed("it gave another number of signatures");
+        signatures.set(made, from * SIGNATURE_BYTES);
+        from += pack.count;
+        // A fast token is asked for more at once; a slow one stays free for other questions every few moments.
+        if (performance.now() - start < PACK_MILLISECONDS) wanted = Math.min(2 * wanted, SIGNATURES_MAX);
+      }
       return signatures;
     },
     async append(request) {
@@ -93,6 +126,14 @@ export async function connect(socketPath: string): Promise<SignerClient> {
       return decodeTufSignature(await call.ask("metadata", encodeParams.metadata(request)));
     },
     close: () => call.close(),
+  };
+}
+
+function bodiesOf(tokens: readonly OwnClaims[]): Bodies {
+  return {
+    ids: concat(...tokens.map(({ rctId }) => rctId)),
+    subjects: tokens.map(({ subject }) => subject),
+    confirmations: new Map(tokens.flatMap(({ confirmation }, i) => (confirmation ? [[i, confirmation]] : []))),
   };
 }
 

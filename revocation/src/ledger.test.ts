@@ -1,8 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Action, type EventBody, FormatError, type Rules, sha256, utf8 } from "@viafabric/schemas";
+import {
+  type Action,
+  type EventBody,
+  FormatError,
+  type Rules,
+  sha256,
+  utf8,
+  VerificationError,
+} from "@viafabric/schemas";
 import type { IndexSet } from "./index-set.ts";
-import { StatusLedger } from "./ledger.ts";
+import { LedgerDraft, StatusLedger } from "./ledger.ts";
 import { freshSeed, seeded } from "./testing.test.ts";
 import { type Handling, requiredThreshold } from "./threshold.ts";
 
@@ -244,6 +252,61 @@ function definition(n: number, log: readonly { leaf: number; body: EventBody }[]
     indices.filter((i) => !released(i)),
   ];
 }
+
+test("a draft says what the ledger would say, and leaves it as it is until its steps are applied", () => {
+  const random = seeded(freshSeed("drafts"));
+  const below = (n: number) => Math.floor(random() * n);
+  const actions = ["revoke", "suspend", "release", "reinstate"] as const;
+  for (let round = 0; round < 200; round++) {
+    const ledger = ledgerOf(50);
+    const plain = ledgerOf(50);
+    let leaf = 0;
+    const known: EventBody[] = [];
+    for (let append = 0; append < 4; append++) {
+      const draft = new LedgerDraft(ledger);
+      const before = ledger.encode();
+      for (let i = 0; i < 5; i++) {
+        const action = actions[below(4)]!;
+        const undoes = action === "reinstate" ? [below(leaf + 2)] : [];
+        const again = known.length > 0 && random() < 0.2;
+        const body = again ? known[below(known.length)]! : event(action, [[below(70), 1 + below(5)]], undoes);
+        known.push(body);
+        const at = random() < 0.1 ? Math.max(0, leaf - 2) : leaf;
+        const tries =
+          random() < 0.2
+            ? [outcome(() => plain.applyBatch(plain.n + below(3) - 1, 5)), undefined]
+            : [outcome(() => plain.applyEvent(at, body)), outcome(() => draft.addEvent(at, body))];
+        // A batch depends on where it stood before, so it is tried on the draft with what the ledger made of it.
+        if (tries[1] === undefined) {
+          if (tries[0] === "ok") draft.addBatch(plain.n - 5, 5);
+        } else assert.equal(tries[1], tries[0]);
+        leaf++;
+      }
+      assert.deepEqual(ledger.encode(), before);
+      ledger.apply(draft.steps);
+      assert.deepEqual(ledger.encode(), plain.encode());
+      assert.deepEqual(ledger.planes(), plain.planes());
+    }
+  }
+});
+
+function outcome(work: () => void): string {
+  try {
+    work();
+    return "ok";
+  } catch (error) {
+    assert.ok(error instanceof VerificationError);
+    return error.code;
+  }
+}
+
+test("a draft refuses a batch where the ledger would", () => {
+  const draft = new LedgerDraft(ledgerOf(50));
+  assert.throws(() => draft.addBatch(49, 5), { code: "ERR_EVENT_RANGE" });
+  draft.addBatch(50, 5);
+  assert.throws(() => draft.addBatch(54, 5), { code: "ERR_EVENT_RANGE" });
+  assert.throws(() => draft.addBatch(55, 0), { code: "ERR_EVENT_RANGE" });
+});
 
 test("a damaged ledger is refused or at least read as some ledger", () => {
   const ledger = ledgerOf(10);

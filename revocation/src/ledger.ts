@@ -23,6 +23,19 @@ export interface LedgerEvent extends Pick<EventBody, "action" | "ranges" | "undo
   readonly id: Uint8Array;
 }
 
+/** One batch or event that was checked and can be applied. */
+export type LedgerStep =
+  | { readonly kind: "batch"; readonly first: number; readonly count: number }
+  | { readonly kind: "event"; readonly leafIndex: number; readonly body: EventBody };
+
+/** What the rules look at. */
+interface View {
+  readonly n: number;
+  readonly leaves: number;
+  seen(id: Uint8Array): boolean;
+  holds(leafIndex: number): boolean;
+}
+
 export class StatusLedger {
   #state: LedgerState;
   /** Planes 0 and 1 as of the last question, with what was added since; undefined where they must be rebuilt. */
@@ -62,10 +75,16 @@ export class StatusLedger {
 
   /** A batch leaf was logged: its indices are known, and unreleased. @throws VerificationError ERR_EVENT_RANGE */
   applyBatch(first: number, count: number): void {
-    if (first < this.n || count < 1 || first + count > UNIVERSE_MAX) {
-      throw new VerificationError("ERR_EVENT_RANGE", `a batch of ${count} from ${first} on, while N is ${this.n}`);
-    }
+    checkBatch(this.n, first, count);
     this.#state.n = first + count;
+  }
+
+  /** Steps of a draft of this ledger, which it has checked: none of them is refused. */
+  apply(steps: readonly LedgerStep[]): void {
+    for (const step of steps) {
+      if (step.kind === "batch") this.applyBatch(step.first, step.count);
+      else this.applyEvent(step.leafIndex, step.body);
+    }
   }
 
   /** @throws VerificationError as checkEvent; then nothing has changed */
@@ -92,6 +111,16 @@ export class StatusLedger {
     return [this.#plane(0), this.#plane(1), IndexSet.below(this.n).minus(this.#state.released)];
   }
 
+  /** Whether a body was logged. */
+  seen(id: Uint8Array): boolean {
+    return this.#state.seen.has(idText(id));
+  }
+
+  /** Whether the event in this leaf suspended or revoked something. */
+  holds(leafIndex: number): boolean {
+    return this.#state.holds.has(leafIndex);
+  }
+
   /** Which logged events hold `index` in planes 0 or 1: what a reinstatement of it must name. */
   heldBy(index: number): readonly { readonly leafIndex: number; readonly plane: Plane }[] {
     const leaves: { leafIndex: number; plane: Plane }[] = [];
@@ -101,24 +130,8 @@ export class StatusLedger {
     return leaves;
   }
 
-  #check(leafIndex: number, { id, action, ranges, undoes }: LedgerEvent): void {
-    if (leafIndex < this.leaves) {
-      throw new VerificationError("ERR_EVENT_ORDER", `leaf ${leafIndex} comes after leaf ${this.leaves - 1}`);
-    }
-    // Or a thief of the log key could log an old suspension again after its reinstatement.
-    if (this.#state.seen.has(idText(id))) {
-      throw new VerificationError("ERR_EVENT_REPEATED", `the event in leaf ${leafIndex} was logged before`);
-    }
-    for (const { first, count } of ranges) {
-      if (first + count > this.n) {
-        throw new VerificationError("ERR_EVENT_RANGE", `${count} from ${first} on, while N is ${this.n}`);
-      }
-    }
-    for (const undone of undoes) {
-      if (action !== "reinstate" || !this.#state.holds.has(undone)) {
-        throw new VerificationError("ERR_EVENT_UNDOES", `leaf ${undone} suspended or revoked nothing`);
-      }
-    }
+  #check(leafIndex: number, event: LedgerEvent): void {
+    checkEvent(this, leafIndex, event);
   }
 
   #apply(leafIndex: number, event: LedgerEvent): void {
@@ -165,6 +178,79 @@ export class StatusLedger {
     if (this.#releases.length === 0) return;
     this.#state.released = this.#state.released.union(IndexSet.fromRuns(this.#releases));
     this.#releases = [];
+  }
+}
+
+/**
+ * Batches and events that may follow, each checked as if those before it had been applied. The ledger itself changes
+ * only with `apply`, once it is settled that they follow: a ledger of years is too large to be copied for each try.
+ */
+export class LedgerDraft {
+  readonly steps: LedgerStep[] = [];
+  readonly #ledger: StatusLedger;
+  readonly #seen = new Set<string>();
+  readonly #holds = new Set<number>();
+  #n: number;
+  #leaves: number;
+
+  constructor(ledger: StatusLedger) {
+    this.#ledger = ledger;
+    this.#n = ledger.n;
+    this.#leaves = ledger.leaves;
+  }
+
+  get n(): number {
+    return this.#n;
+  }
+
+  get leaves(): number {
+    return this.#leaves;
+  }
+
+  seen(id: Uint8Array): boolean {
+    return this.#seen.has(idText(id)) || this.#ledger.seen(id);
+  }
+
+  holds(leafIndex: number): boolean {
+    return this.#holds.has(leafIndex) || this.#ledger.holds(leafIndex);
+  }
+
+  /** @throws VerificationError ERR_EVENT_RANGE */
+  addBatch(first: number, count: number): void {
+    checkBatch(this.#n, first, count);
+    this.#n = first + count;
+    this.steps.push({ kind: "batch", first, count });
+  }
+
+  /** @throws VerificationError as StatusLedger.checkEvent */
+  addEvent(leafIndex: number, body: EventBody): void {
+    const event = eventOf(body);
+    checkEvent(this, leafIndex, event);
+    this.#leaves = leafIndex + 1;
+    this.#seen.add(idText(event.id));
+    if (event.action === "revoke" || event.action === "suspend") this.#holds.add(leafIndex);
+    this.steps.push({ kind: "event", leafIndex, body });
+  }
+}
+
+function checkBatch(n: number, first: number, count: number): void {
+  if (first < n || count < 1 || first + count > UNIVERSE_MAX)
+    throw new VerificationError("ERR_EVENT_RANGE", `a batch of ${count} from ${first} on, while N is ${n}`);
+}
+
+function checkEvent(view: View, leafIndex: number, { id, action, ranges, undoes }: LedgerEvent): void {
+  if (leafIndex < view.leaves)
+    throw new VerificationError("ERR_EVENT_ORDER", `leaf ${leafIndex} comes after leaf ${view.leaves - 1}`);
+  // Or a thief of the log key could log an old suspension again after its reinstatement.
+  if (view.seen(id))
+    throw new VerificationError("ERR_EVENT_REPEATED", `the event in leaf ${leafIndex} was logged before`);
+  for (const { first, count } of ranges) {
+    if (first + count > view.n)
+      throw new VerificationError("ERR_EVENT_RANGE", `${count} from ${first} on, while N is ${view.n}`);
+  }
+  for (const undone of undoes) {
+    if (action !== "reinstate" || !view.holds(undone))
+      throw new VerificationError("ERR_EVENT_UNDOES", `leaf ${undone} suspended or revoked nothing`);
   }
 }
 

@@ -5,7 +5,7 @@
  * the one a caller names. What was decoded is encoded again and compared, so every value has one spelling.
  */
 import { decode, encode, rfc8949EncodeOptions, Tagged } from "cborg";
-import { equalBytes } from "./bytes.ts";
+import { concat, equalBytes, u32 } from "./bytes.ts";
 import { type FormatCode, FormatError } from "./errors.ts";
 
 export type CborValue = number | string | boolean | null | Uint8Array | readonly CborValue[] | CborMap;
@@ -18,6 +18,16 @@ export function encodeCbor(value: CborValue): Uint8Array {
 /** @param tag the CBOR tag around the value, e.g. 18 for COSE_Sign1. */
 export function encodeTagged(tag: number, value: CborValue): Uint8Array {
   return encode(new Tagged(tag, value), rfc8949EncodeOptions);
+}
+
+/** The head of a byte string (2) or text (3) of `length` bytes, or an unsigned integer (0): what comes before its bytes. */
+export function cborHead(major: 0 | 2 | 3, argument: number): Uint8Array {
+  const first = major << 5;
+  if (argument < 24) return Uint8Array.of(first | argument);
+  if (argument < 0x100) return Uint8Array.of(first | 24, argument);
+  if (argument < 0x10000) return Uint8Array.of(first | 25, argument >> 8, argument & 0xff);
+  if (argument < 2 ** 32) return concat(Uint8Array.of(first | 26), u32(argument));
+  throw new RangeError(`no head of ours has an argument of ${argument}`);
 }
 
 /** Maximum nesting of arrays and maps in anything we read. Nothing of ours goes deeper than four. */

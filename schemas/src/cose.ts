@@ -3,7 +3,8 @@
  * {4: kid}, no external data. `typ` (RFC 9596) separates tokens from receipts; algorithms are the fully specified
  * ones of RFC 9864 and follow the key.
  */
-import { type CborValue, decodeCbor, decodeTagged, encodeCbor, encodeTagged, Fields } from "./cbor.ts";
+import { concat } from "./bytes.ts";
+import { type CborValue, cborHead, decodeCbor, decodeTagged, encodeCbor, encodeTagged, Fields } from "./cbor.ts";
 import { type Algorithm, SIGNATURE_BYTES } from "./crypto.ts";
 import { type FormatCode, FormatError } from "./errors.ts";
 
@@ -21,8 +22,21 @@ export interface CoseSign1 {
 
 /** Sig_structure: the bytes that the key signs. */
 export function coseSigningInput(typ: string, algorithm: Algorithm, payload: Uint8Array): Uint8Array {
-  return encodeCbor(["Signature1", protectedHeader(typ, algorithm), EMPTY, payload]);
+  return concat(sigStructureBefore(typ, algorithm), cborHead(2, payload.length), payload);
 }
+
+/** Everything of a Sig_structure that comes before its payload: the same for all tokens of one algorithm. */
+function sigStructureBefore(typ: string, algorithm: Algorithm): Uint8Array {
+  const known = befores.get(`${typ} ${algorithm}`);
+  if (known) return known;
+  const whole = encodeCbor(["Signature1", protectedHeader(typ, algorithm), EMPTY, EMPTY]);
+  const before = whole.subarray(0, -1);
+  befores.set(`${typ} ${algorithm}`, before);
+  return before;
+}
+
+/** Types and algorithms are few, and named in this room. */
+const befores = new Map<string, Uint8Array>();
 
 export function encodeCose(typ: string, { algorithm, kid, payload, signature }: CoseSign1): Uint8Array {
   const unprotected = new Map<number, CborValue>([[4, kid]]);

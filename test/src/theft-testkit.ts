@@ -46,6 +46,7 @@ import {
   type Manifest,
   manifestHash,
   noteVerifier,
+  type OwnClaims,
   type Role,
   rootOf,
   type Signer,
@@ -89,7 +90,7 @@ export const COUNT = 8;
 export interface Bundle {
   readonly manifest: Manifest;
   readonly manifestBytes: Uint8Array;
-  readonly payloads: readonly Uint8Array[];
+  readonly tokens: readonly OwnClaims[];
   readonly leaves: readonly Uint8Array[];
   readonly compact: readonly Uint8Array[];
   readonly tokensBin: Uint8Array;
@@ -210,7 +211,7 @@ export class StolenAuthority {
     this.head = { ...this.head, size: 1, root: rootOf([leafOf(draft)]), next: COUNT, issued: NOW };
     this.honest = metadata(await batchesAt(2));
     await this.signer.trust({ ...this.honest, headProof: [] });
-    await this.signer.tokens({ manifest: draft.manifestBytes, payloads: draft.payloads, proof: [] });
+    await this.signer.tokens({ manifest: draft.manifestBytes, proof: [], bodies: [draft.tokens] });
     this.bundle = await this.makeBatch(draft.manifest, this.keys.issuer, this.honest.batches);
     await this.append(trustLeaf("batches", 2, this.honest.batches), this.bundle.batchLeaf, ...this.bundle.leaves);
     await this.append(
@@ -288,7 +289,8 @@ export class StolenAuthority {
       const subjectKey = seededSigner(`${holder} ${index}`).publicKey.raw;
       return { rctId: sha256(utf8(`${holder} rct ${index}`)).slice(0, 16), subjectKey, index };
     });
-    const bodies = own.map((token) => bodyFrom(draft, { ...token, subject: formatDidKey(token.subjectKey) }));
+    const tokens = own.map(({ subjectKey, ...token }) => ({ ...token, subject: formatDidKey(subjectKey) }));
+    const bodies = tokens.map((token) => bodyFrom(draft, token));
     const payloads = bodies.map(encodePayload);
     const leaves = own.map(({ index, rctId }, i) => tokenLeaf(index, rctId, payloads[i]!));
     const manifest = { ...draft, root: rootOf(leaves.map(hashLeaf)) };
@@ -306,7 +308,7 @@ export class StolenAuthority {
       tokensHash: sha256(tokensBin),
     });
     const compact = own.map((t, i) => compactOf(this.authority, bodies[i]!, t.subjectKey, signatures[i]!));
-    return { manifest, manifestBytes, payloads, leaves, compact, tokensBin, batchLeaf };
+    return { manifest, manifestBytes, tokens, leaves, compact, tokensBin, batchLeaf };
   }
 
   /** Through the signer. */

@@ -177,7 +177,7 @@ const FORGERIES: Readonly<Record<string, () => Promise<string>>> = {
   async "asking the signer for tokens of a batch nobody approved"() {
     const { draft, bundles } = await forgedHead();
     const proof = await buildInclusionProof(1, 2, subtreeOf(bundles.map(leafOf)));
-    await world.signer.tokens({ manifest: draft.manifestBytes, payloads: draft.payloads, proof });
+    await world.signer.tokens({ manifest: draft.manifestBytes, proof, bodies: [draft.tokens] });
     return "accept";
   },
   async "asking the signer to take a head signed by k - 1"() {

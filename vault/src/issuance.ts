@@ -8,12 +8,10 @@
  */
 import assert from "node:assert/strict";
 import {
-  bodyFrom,
   compareBytes,
   concat,
   encodeHead,
   encodeManifest,
-  encodePayload,
   type Floor,
   formatHex,
   type Head,
@@ -23,6 +21,7 @@ import {
   type Manifest,
   type MerkleFrontier,
   manifestHash,
+  payloadEncoder,
   RCT_ID_BYTES,
   rootOf,
   type StationRange,
@@ -136,7 +135,7 @@ export function planBatch(
     stations: stationRanges(request, first),
     statusUri: state.statusUri,
   };
-  const payloads = tokens.map((token) => encodePayload(bodyFrom(draft, token)));
+  const payloads = tokens.map(payloadEncoder(draft));
   const entries = tokenEntries(tokens, payloads);
   const manifest = { ...draft, root: rootOf(entries.map(hashLeaf)) };
   const manifestBytes = encodeManifest(manifest);

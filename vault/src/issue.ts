@@ -5,15 +5,13 @@
  * Every step looks first whether it was taken before, so running it again after a crash is the recovery.
  */
 import {
-  bodyFrom,
-  concat,
   decodeHead,
   decodeManifest,
-  encodePayload,
   formatHex,
   type Hash,
   type Head,
   OperationError,
+  payloadEncoder,
 } from "@viafabric/schemas";
 import { type FetchFile, proveConsistency, proveInclusion, readEdge } from "@viafabric/transparency-log/client";
 import { HEAD_ATTACHMENT, HEAD_PATH } from "@viafabric/tuf";
@@ -109,9 +107,8 @@ async function issueBatch(desk: Desk, issue: Issue, record: BatchRecord): Promis
   const bodies = await bodiesOf(desk, record);
   const saved = await store.signatures(record.manifestHash);
   if (saved) return assembleBatch(record, bodies, saved);
-  const { payloads } = bodies;
   const proof = await proveInclusion(overlay(desk.manifestFiles, issue.tiles), issue.head, record.seq);
-  const signatures = concat(...(await signer.tokens({ manifest: record.manifest, payloads, proof })));
+  const signatures = await signer.tokens({ manifest: record.manifest, proof, bodies: [bodies.tokens] });
   await store.saveSignatures(record.manifestHash, signatures);
   return assembleBatch(record, bodies, signatures);
 }
@@ -127,7 +124,7 @@ function assembleBatch(record: BatchRecord, bodies: Bodies, signatures: Uint8Arr
 async function bodiesOf(desk: Desk, record: BatchRecord): Promise<Bodies> {
   const manifest = decodeManifest(record.manifest);
   const tokens = await desk.deps.store.tokens(record.manifestHash, record.first, record.count);
-  return { manifest, tokens, payloads: tokens.map((token) => encodePayload(bodyFrom(manifest, token))) };
+  return { manifest, tokens, payloads: tokens.map(payloadEncoder(manifest)) };
 }
 
 /** The tree of manifests as it will be: the new tiles before the published ones. */

@@ -11,7 +11,7 @@
  *
  * Everything else is refused, so that a thief of the server can log nothing that looks like an act of the authority.
  */
-import { StatusLedger } from "@viafabric/revocation";
+import { LedgerDraft, type LedgerStep } from "@viafabric/revocation";
 import {
   BATCH_TOKENS_MAX,
   type BatchLeaf,
@@ -44,6 +44,8 @@ export interface AppendRequest {
 export interface AppendPlan {
   /** Without the note, which the shell adds once it is signed. */
   readonly state: SignerState;
+  /** What its ledger is to apply. */
+  readonly steps: readonly LedgerStep[];
   readonly entriesHash: Hash;
   readonly size: number;
   readonly root: Hash;
@@ -61,9 +63,9 @@ export function planAppend(state: SignerState, trusted: TrustedState, request: A
     throw new VerificationError("ERR_LEAF_REFUSED", `${entries.length} entries at once`);
   const draft = new Draft(state, trusted, now);
   for (let at = 0; at < entries.length; ) at += draft.add(entries, at);
-  const { frontier } = draft;
-  const next = draft.finish();
-  return { state: next, entriesHash: hashEntries(request), size: frontier.size, root: frontier.root() };
+  const { frontier, ledger } = draft;
+  const { size } = frontier;
+  return { state: draft.finish(), steps: ledger.steps, entriesHash: hashEntries(request), size, root: frontier.root() };
 }
 
 /** Names an append, so that a repetition is known from a fork. */
@@ -74,10 +76,10 @@ export function hashEntries({ from, entries }: AppendRequest): Hash {
 /** The next state, as it grows entry by entry. */
 class Draft {
   readonly frontier: MerkleFrontier;
+  readonly ledger: LedgerDraft;
   readonly #before: SignerState;
   readonly #trusted: TrustedState;
   readonly #now: number;
-  readonly #ledger: StatusLedger;
   readonly #batches: LoggedBatch[];
   readonly #signedManifests: Map<number, Uint8Array>;
   #unlogged: SignerState["unlogged"];
@@ -89,7 +91,7 @@ class Draft {
     this.#before = state;
     this.#trusted = trusted;
     this.#now = now;
-    this.#ledger = StatusLedger.decode(state.ledger);
+    this.ledger = new LedgerDraft(state.ledger);
     this.#batches = [...state.batches];
     this.#signedManifests = new Map(state.signedManifests);
     this.#unlogged = state.unlogged;
@@ -130,7 +132,6 @@ class Draft {
       log: { size: this.frontier.size, peaks: [...this.frontier.peaks] },
       signedManifests: this.#signedManifests,
       batches: this.#batches,
-      ledger: this.#ledger.encode(),
     };
   }
 
@@ -152,7 +153,7 @@ class Draft {
       batches: this.#batches,
       now: this.#now,
     });
-    this.#ledger.applyEvent(this.frontier.size, body);
+    this.ledger.addEvent(this.frontier.size, body);
   }
 
   /** @returns the number of token leaves that belong to the batch */
@@ -173,7 +174,7 @@ class Draft {
     for (const entry of following.slice(0, count)) tree.append(hashLeaf(entry));
     if (!equalBytes(tree.root(), manifest.root))
       throw refused(`the token leaves after batch ${seq} do not make the root of its manifest`);
-    this.#ledger.applyBatch(first, count);
+    this.ledger.addBatch(first, count);
     this.#batches.push({ first, count, officers: officersOf(manifest) });
     this.#signedManifests.delete(seq);
     return count;

@@ -5,21 +5,20 @@
  * same to the byte, and the log as long as before.
  */
 import assert from "node:assert/strict";
-import { connect as connectSocket } from "node:net";
+import { once } from "node:events";
+import { connect as connectSocket, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import {
-  bodyFrom,
+  type CborMap,
+  type CborValue,
   CodedError,
   concat,
-  decodePayload,
   encodeCbor,
   encodeHead,
   encodeLeaf,
-  encodePayload,
   formatDidKey,
   genesisHead,
-  hashLeaf,
-  rootOf,
+  type OwnClaims,
   sha256,
   tokenLeaf,
   u32,
@@ -35,7 +34,17 @@ import {
   signMetadata,
 } from "@viafabric/tuf";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
-import { type Batch, DAY, NOW, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
+import { encodeParams } from "./messages.ts";
+import {
+  type Answer,
+  decodeAnswer,
+  encodeFrame,
+  encodeRequest,
+  errorOf,
+  FrameReader,
+  type Method,
+} from "./protocol.ts";
+import { type Batch, batchOf, DAY, NOW, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -64,7 +73,7 @@ before(async () => {
   await authority.signHead();
   await signer.trust(await authority.trustRequest());
   authority.accepted();
-  await signer.tokens({ manifest: first.bytes, payloads: first.payloads, proof: await authority.proofOf(0) });
+  await signer.tokens(await authority.tokensRequest(first));
   await append(authority.trustLeaf("batches", 2, authority.batches), authority.batchLeaf(first), ...first.leaves);
   second = authority.draft(6);
   authority.include(second);
@@ -98,8 +107,7 @@ async function refuses(code: string, attack: () => Promise<unknown>, reason = /.
 }
 
 const tokens = async (batch: Batch, change: Partial<Batch> = {}) => {
-  const { bytes, payloads } = { ...batch, ...change };
-  return signer.tokens({ manifest: bytes, payloads, proof: await authority.proofOf(batch.manifest.seq) });
+  return signer.tokens(await authority.tokensRequest({ ...batch, ...change }));
 };
 const appendOnce = (...entries: Uint8Array[]) => signer.append({ from: size, entries });
 const range = (from: number, count: number) => [{ first: from, count }];
@@ -113,36 +121,91 @@ test("tokens: an altered manifest is not under the head", async () => {
 
 test("tokens: a manifest that nobody approved, or that is of another authority", async () => {
   const unapproved = authority.draft(3);
-  await refuses("ERR_UNAPPROVED", () => signer.tokens({ manifest: unapproved.bytes, payloads: [], proof: [] }));
+  await refuses("ERR_UNAPPROVED", () => signer.tokens({ manifest: unapproved.bytes, bodies: [], proof: [] }));
   const foreign = authority.draft(3, { authority: new Uint8Array(32) });
-  await refuses("ERR_AUTHORITY", () => signer.tokens({ manifest: foreign.bytes, payloads: [], proof: [] }));
+  await refuses("ERR_AUTHORITY", () => signer.tokens({ manifest: foreign.bytes, bodies: [], proof: [] }));
 });
 
-test("tokens: one body too many, one missing, two exchanged", async () => {
-  const { payloads } = second;
-  const [a, b, ...rest] = payloads as [Uint8Array, Uint8Array, ...Uint8Array[]];
-  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { payloads: [...payloads, payloads[0]!] }));
-  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { payloads: payloads.slice(1) }));
-  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { payloads: [b, a, ...rest] }));
+test("tokens: one body too many, one missing, two exchanged, one twice", async () => {
+  const [a, b, ...rest] = second.tokens as [OwnClaims, OwnClaims, ...OwnClaims[]];
+  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { tokens: [...second.tokens, a] }), /more than 6 bodies/);
+  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { tokens: [b, ...rest] }), /5 bodies for 6/);
+  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { tokens: [b, a, ...rest] }), /the root/);
+  await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { tokens: [a, a, ...rest] }), /the root/);
 });
 
-test("tokens: a body altered in any field", async () => {
-  const [payload, ...rest] = second.payloads as [Uint8Array, ...Uint8Array[]];
-  const body = decodePayload(payload);
+test("tokens: a body altered in what is its own; all else is the manifest's", async () => {
+  const [own, ...rest] = second.tokens as [OwnClaims, ...OwnClaims[]];
   const thief = formatDidKey(softSigner("thief").publicKey.raw);
   for (const change of [
     { subject: thief },
-    { rctId: sha256(payload).slice(0, 16) },
-    { quota: 1_000_000 },
-    { exp: body.exp + 1 },
-    { index: body.index + 100 },
-    { batch: 0 },
-    { policyRoot: new Uint8Array(32) },
-  ]) {
-    const altered = encodePayload({ ...body, ...change });
-    await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { payloads: [altered, ...rest] }));
+    { subject: "did:web:example.org", confirmation: new Uint8Array(32) },
+    { confirmation: sha256(utf8("thief")) },
+    { rctId: sha256(own.rctId).slice(0, 16) },
+  ])
+    await refuses("ERR_TOKEN_MISMATCH", () => tokens(second, { tokens: [{ ...own, ...change }, ...rest] }), /the root/);
+  const bad = (change: Partial<OwnClaims>) => tokens(second, { tokens: [{ ...own, ...change }, ...rest] });
+  await refuses("ERR_TOKEN_MISMATCH", () => bad({ subject: "did:web:example.org" }), /neither key nor thumbprint/);
+  await refuses("ERR_TOKEN_MISMATCH", () => bad({ subject: `did:${"x".repeat(300)}` }), /too long/);
+  await refuses("ERR_TOKEN_MISMATCH", () => bad({ rctId: new Uint8Array(15) }), /belong to none/);
+  await refuses("ERR_DID", () => bad({ subject: "did:key:z6Mk" }));
+  await refuses("ERR_FRAME", () => bad({ confirmation: new Uint8Array(31) }));
+});
+
+test("tokens: whatever the order of messages, nothing is signed before all bodies are there", async () => {
+  const { bytes, tokens: own, manifest } = second;
+  const opening = { manifest: bytes, proof: await authority.proofOf(manifest.seq) };
+  const columns = (some: readonly OwnClaims[], confirmations = new Map<number, Uint8Array>()) => ({
+    ids: concat(...some.map(({ rctId }) => rctId)),
+    subjects: some.map(({ subject }) => subject),
+    confirmations,
+  });
+  const wire = await RawSigner.open(process.socket);
+  const other = await RawSigner.open(process.socket);
+  const bodies = (batch: number, some: readonly OwnClaims[]) =>
+    wire.ask("bodies", encodeParams.bodies(batch, columns(some)));
+  const sign = (batch: number, from: number, count: number, by = wire) =>
+    by.ask("tokens", encodeParams.tokens({ batch, from, count }));
+  try {
+    await refuses("ERR_SIGNER_ORDER", () => bodies(0, own));
+    await refuses("ERR_SIGNER_ORDER", () => sign(0, 0, 1));
+    assert.equal(await wire.ask("batch", encodeParams.batch(opening)), 1);
+    await refuses("ERR_TOKEN_MISMATCH", () => sign(1, 0, 1), /0 bodies for 6/);
+    assert.equal(await bodies(1, own.slice(0, 3)), 3);
+    await refuses("ERR_TOKEN_MISMATCH", () => sign(1, 0, 3), /3 bodies for 6/);
+    await refuses("ERR_SIGNER_ORDER", () => sign(1, 0, 3, other), /not open on this connection/);
+    await refuses("ERR_SIGNER_ORDER", () => bodies(2, own.slice(3)));
+    // A thumbprint for a token whose leaf was made already, and for one that is not there.
+    for (const place of [-1, 3]) {
+      const strays = new Map([[place, new Uint8Array(32)]]);
+      const params = encodeParams.bodies(1, columns(own.slice(3), strays));
+      await refuses("ERR_TOKEN_MISMATCH", () => wire.ask("bodies", params), /belong to none/);
+    }
+    // Begun again, on the same connection: what came before is gone.
+    assert.equal(await wire.ask("batch", encodeParams.batch(opening)), 2);
+    await refuses("ERR_SIGNER_ORDER", () => bodies(1, own.slice(3)));
+    assert.equal(await bodies(2, own.slice(3)), 3);
+    assert.equal(await bodies(2, own.slice(0, 3)), 6);
+    await refuses("ERR_TOKEN_MISMATCH", () => sign(2, 0, 6), /the root/);
+    assert.equal(await wire.ask("batch", encodeParams.batch(opening)), 3);
+    await bodies(3, own);
+    await refuses("ERR_TOKEN_MISMATCH", () => bodies(3, own.slice(0, 1)), /more than 6/);
+    for (const [from, count] of [
+      [0, 0],
+      [6, 1],
+      [0, 7],
+    ] as const)
+      await refuses("ERR_TOKEN_MISMATCH", () => sign(3, from, count), /of 6/);
+    for (const params of [
+      new Map([["batch", 3]]),
+      encodeParams.tokens({ batch: 3, from: -1, count: 1 }),
+      encodeParams.tokens({ batch: 3, from: 0, count: 10_000 }),
+    ])
+      await refuses("ERR_FRAME", () => wire.ask("tokens", params));
+  } finally {
+    wire.close();
+    other.close();
   }
-  await refuses("ERR_TOKEN", () => tokens(second, { payloads: [utf8("not a body"), ...rest] }));
 });
 
 test("trust: a head that 2 of 5 trustees signed, or one trustee under two key ids", async () => {
@@ -353,28 +416,56 @@ test("the socket: whatever is no request ends the connection, and the signer ser
 });
 
 test("a repeated id, or a subject without a key, is refused even when trustees approved it", async () => {
-  const twin = (batch: Batch, change: (body: ReturnType<typeof decodePayload>, i: number) => object): Batch => {
-    const payloads = batch.payloads.map((payload, i) => {
-      const body = decodePayload(payload);
-      return encodePayload({ ...bodyFrom(batch.manifest, body), ...change(body, i) });
-    });
-    const leaves = payloads.map((payload) => {
-      const { index, rctId } = decodePayload(payload);
-      return tokenLeaf(index, rctId, payload);
-    });
-    const { bytes, manifest } = authority.draft(batch.payloads.length, { root: rootOf(leaves.map(hashLeaf)) });
-    return { bytes, manifest, payloads, leaves };
+  const twin = (change: (own: OwnClaims) => Partial<OwnClaims>): Batch => {
+    const draft = authority.draft(2);
+    const batch = batchOf(
+      draft.manifest,
+      draft.tokens.map((own) => ({ ...own, ...change(own) })),
+    );
+    authority.include(batch);
+    return batch;
   };
-  const repeated = twin(authority.draft(2), () => ({ rctId: new Uint8Array(16) }));
-  authority.include(repeated);
-  const keyless = twin(authority.draft(2), () => ({ subject: "did:web:example.org" }));
-  authority.include(keyless);
+  const repeated = twin(() => ({ rctId: new Uint8Array(16) }));
+  const keyless = twin(() => ({ subject: "did:web:example.org" }));
   await authority.signHead();
   await signer.trust(await authority.trustRequest());
   authority.accepted();
   await refuses("ERR_TOKEN_MISMATCH", () => tokens(repeated), /two tokens have one id/);
   await refuses("ERR_TOKEN_MISMATCH", () => tokens(keyless), /neither key nor thumbprint/);
 });
+
+/** Says what it is told to: the client that the vault uses would not. */
+class RawSigner {
+  readonly #socket: Socket;
+  readonly #answers: AsyncIterator<Answer>;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#answers = answersOf(socket);
+  }
+
+  static async open(path: string): Promise<RawSigner> {
+    const socket = connectSocket(path);
+    await once(socket, "connect");
+    return new RawSigner(socket);
+  }
+
+  async ask(method: Method, params: CborMap): Promise<CborValue> {
+    this.#socket.write(encodeFrame(encodeRequest({ id: 7, method, params })));
+    const { value } = await this.#answers.next();
+    if (!value.ok) throw errorOf(value);
+    return value.result;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
+async function* answersOf(socket: Socket): AsyncGenerator<Answer> {
+  const reader = new FrameReader();
+  for await (const chunk of socket) for (const body of reader.push(chunk)) yield decodeAnswer(body);
+}
 
 function framed(body: Uint8Array): Uint8Array {
   return concat(u32(body.length), body);

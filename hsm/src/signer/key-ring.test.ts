@@ -6,7 +6,14 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { verifyStatement } from "@viafabric/revocation";
-import { CodedError, decodeTrustKeys, isValidSignature, type PublicKey, signatureInput } from "@viafabric/schemas";
+import {
+  CodedError,
+  decodeTrustKeys,
+  isValidSignature,
+  type PublicKey,
+  SIGNATURE_BYTES,
+  signatureInput,
+} from "@viafabric/schemas";
 import { buildRevocations, isMetadataSignature, keyId } from "@viafabric/tuf";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { type Batch, DAY, NOW, TestAuthority } from "./testkit.test.ts";
@@ -50,10 +57,10 @@ async function approved(issuer: PublicKey): Promise<Batch> {
 }
 
 async function issue(batch: Batch, issuer: PublicKey): Promise<void> {
-  const proof = await authority.proofOf(batch.manifest.seq);
-  const signatures = await signer.tokens({ manifest: batch.bytes, payloads: batch.payloads, proof });
-  signatures.forEach((signature, i) => {
-    assert.ok(isValidSignature(issuer, signatureInput(issuer.algorithm, batch.payloads[i]!), signature));
+  const signatures = await signer.tokens(await authority.tokensRequest(batch));
+  batch.payloads.forEach((payload, i) => {
+    const signature = signatures.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
+    assert.ok(isValidSignature(issuer, signatureInput(issuer.algorithm, payload), signature));
   });
   const approval = authority.trustLeaf("batches", authority.batchesVersion, authority.batches);
   await append(approval, authority.batchLeaf(batch), ...batch.leaves);

@@ -1,6 +1,4 @@
 /** The methods of the bounded signer as CBOR: what a client sends, what the server makes of it, and back. */
-
-import { StatusLedger } from "@viafabric/revocation";
 import {
   type CborMap,
   type CborValue,
@@ -9,7 +7,6 @@ import {
   HASH_BYTES,
   type Hash,
   PROOF_HASHES_MAX,
-  SIGNATURE_BYTES,
 } from "@viafabric/schemas";
 import type { TufSignature } from "@viafabric/tuf";
 import { APPEND_ENTRIES_MAX, type AppendRequest } from "./append.ts";
@@ -23,7 +20,7 @@ import {
   type OnlineRole,
   type SignedMetadata,
 } from "./state.ts";
-import type { TokensRequest } from "./tokens.ts";
+import type { BatchRequest, Bodies } from "./tokens.ts";
 import type { TrustRequest } from "./trust.ts";
 
 /** Where the signer stands: what a sequencer needs in order to go on after a crash. */
@@ -48,7 +45,18 @@ export interface SignerStatus {
   readonly metadata: ReadonlyMap<OnlineRole, SignedMetadata>;
 }
 
-export const PAYLOADS_MAX = APPEND_ENTRIES_MAX;
+/** In one message: small enough that other questions need not wait for long, and large enough to cost nothing. */
+export const BODIES_MAX = 4096;
+/** Signatures in one answer. A slow device is asked for fewer. */
+export const SIGNATURES_MAX = 8192;
+/** Some tokens of an open batch. */
+export interface Pack {
+  readonly batch: number;
+  /** Counts from the batch's first token. */
+  readonly from: number;
+  readonly count: number;
+}
+
 const ROOTS_MAX = 1024;
 const TARGET_FILES_MAX = 64;
 
@@ -61,11 +69,23 @@ export const encodeParams = {
       ["files", new Map(targetFiles)],
       ["proof", [...headProof]],
     ]),
-  tokens: ({ manifest, payloads, proof }: TokensRequest): CborMap =>
+  batch: ({ manifest, proof }: BatchRequest): CborMap =>
     new Map<string, CborValue>([
       ["manifest", manifest],
-      ["payloads", [...payloads]],
       ["proof", [...proof]],
+    ]),
+  bodies: (batch: number, { ids, subjects, confirmations }: Bodies): CborMap =>
+    new Map<string, CborValue>([
+      ["batch", batch],
+      ["ids", ids],
+      ["subjects", [...subjects]],
+      ["confirmations", confirmations],
+    ]),
+  tokens: ({ batch, from, count }: Pack): CborMap =>
+    new Map([
+      ["batch", batch],
+      ["from", from],
+      ["count", count],
     ]),
   append: ({ from, entries }: AppendRequest): CborMap =>
     new Map<string, CborValue>([
@@ -93,13 +113,25 @@ export const decodeParams = {
       headProof: fields.array("proof", PROOF_HASHES_MAX).map(asHash),
     };
   },
-  tokens(params: CborMap): TokensRequest {
-    const fields = new Fields(params, ["manifest", "payloads", "proof"], "ERR_FRAME");
-    return {
-      manifest: fields.bytes("manifest"),
-      payloads: fields.array("payloads", PAYLOADS_MAX).map(asBytes),
-      proof: fields.array("proof", PROOF_HASHES_MAX).map(asHash),
+  batch(params: CborMap): BatchRequest {
+    const fields = new Fields(params, ["manifest", "proof"], "ERR_FRAME");
+    return { manifest: fields.bytes("manifest"), proof: fields.array("proof", PROOF_HASHES_MAX).map(asHash) };
+  },
+  bodies(params: CborMap): { readonly batch: number; readonly bodies: Bodies } {
+    const fields = new Fields(params, ["batch", "ids", "subjects", "confirmations"], "ERR_FRAME");
+    const confirmations = fields.value("confirmations");
+    if (!(confirmations instanceof Map)) throw wrong("confirmations must be a map");
+    const bodies = {
+      ids: fields.bytes("ids"),
+      subjects: fields.array("subjects", BODIES_MAX).map(asText),
+      confirmations: new Map([...confirmations].map(([place, bytes]) => [asInteger(place), asHash(bytes)])),
     };
+    return { batch: fields.integer("batch"), bodies };
+  },
+  tokens(params: CborMap): Pack {
+    const fields = new Fields(params, ["batch", "from", "count"], "ERR_FRAME");
+    const [batch, from] = [fields.integer("batch"), fields.integer("from")];
+    return { batch, from, count: fields.integer("count", SIGNATURES_MAX) };
   },
   append(params: CborMap): AppendRequest {
     const fields = new Fields(params, ["from", "entries"], "ERR_FRAME");
@@ -127,7 +159,7 @@ export function encodeStatus({ state, trusted }: BoundedSigner): CborValue {
     ["log", [state.log.size, frontierOf(state).root()]],
     ["checkpoint", state.lastAppend?.note ?? new Uint8Array(0)],
     ["batches", state.batches.length],
-    ["n", StatusLedger.decode(state.ledger).n],
+    ["n", state.ledger.n],
     ["signed", [...state.signedManifests.keys()]],
     ["statement", state.statement],
     ["metadata", new Map([...state.metadata].map(([role, m]) => [role, [m.version, m.signed, m.keyid, m.sig]]))],
@@ -170,14 +202,6 @@ export function decodeStatus(value: CborValue): SignerStatus {
   };
 }
 
-export function decodeSignatures(value: CborValue): readonly Uint8Array[] {
-  if (!Array.isArray(value)) throw wrong("signatures are a list");
-  return (value as readonly CborValue[]).map((item) => {
-    if (asBytes(item).length !== SIGNATURE_BYTES) throw wrong("a signature of another length");
-    return asBytes(item);
-  });
-}
-
 export function decodeTufSignature(value: CborValue): TufSignature {
   const [keyid, sig] = asRow(value, 2);
   if (typeof keyid !== "string") throw wrong("a key id is text");
@@ -194,7 +218,12 @@ function asHash(value: CborValue): Hash {
   return asBytes(value);
 }
 
-function asInteger(value: CborValue): number {
+function asText(value: CborValue): string {
+  if (typeof value !== "string") throw wrong("text is expected");
+  return value;
+}
+
+export function asInteger(value: CborValue): number {
   if (typeof value !== "number") throw wrong("an integer is expected");
   return value;
 }

@@ -27,11 +27,11 @@ import {
   VerificationError,
 } from "@viafabric/schemas";
 
-export const METHODS = ["state", "trust", "tokens", "append", "statement", "metadata"] as const;
+export const METHODS = ["state", "trust", "batch", "bodies", "tokens", "append", "statement", "metadata"] as const;
 export type Method = (typeof METHODS)[number];
 
-/** Bodies of the largest batch (100,000 tokens of about 300 bytes) fit, and little more. */
-export const FRAME_BYTES_MAX = 64 * 1024 * 1024;
+/** The log entries of the largest batch (100,000 of 73 bytes) fit, and what a sequencer puts beside them. */
+export const FRAME_BYTES_MAX = 16 * 1024 * 1024;
 const HEADER_BYTES = 4;
 
 export interface Request {

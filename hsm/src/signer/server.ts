@@ -6,10 +6,10 @@
 import { chmod, unlink } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { isCode, PRIVATE_FILE } from "@viafabric/platform";
-import { type CborValue, OperationError } from "@viafabric/schemas";
+import { type CborValue, OperationError, VerificationError } from "@viafabric/schemas";
 import { decodeParams, encodeStatus } from "./messages.ts";
 import { decodeRequest, encodeAnswer, encodeFrame, FrameReader, type Request, refusalOf } from "./protocol.ts";
-import type { BoundedSigner } from "./signer.ts";
+import type { BoundedSigner, OpenBatch } from "./signer.ts";
 
 /** One sequencer, and a person looking. Each connection may hold one frame in memory. */
 export const CONNECTIONS_MAX = 4;
@@ -37,6 +37,7 @@ export async function serveSigner(
     // A client that goes away takes nothing back: what it asked for has happened or will.
     socket.on("error", () => socket.destroy());
     const reader = new FrameReader();
+    const visit: Visit = { batch: undefined, batches: 0 };
     socket.on("data", (chunk) => {
       let bodies: readonly Uint8Array[];
       try {
@@ -50,7 +51,7 @@ export async function serveSigner(
       // Nothing more is read from this connection before it has its answers.
       socket.pause();
       queue = queue.then(async () => {
-        for (const body of bodies) await answer(signer, socket, body, report);
+        for (const body of bodies) await answer(signer, visit, socket, body, report);
         socket.resume();
       });
     });
@@ -73,8 +74,16 @@ export async function serveSigner(
   };
 }
 
+/** A connection: it may have one batch open, which is gone with it. */
+interface Visit {
+  batch: OpenBatch | undefined;
+  /** Names the batch, so that an answer is never taken for one about another. */
+  batches: number;
+}
+
 async function answer(
   signer: BoundedSigner,
+  visit: Visit,
   socket: Socket,
   body: Uint8Array,
   report: (method: string, refusal: { readonly code: string; readonly message: string }) => void,
@@ -89,7 +98,7 @@ async function answer(
   }
   const { id, method } = request;
   try {
-    const result = await perform(signer, request);
+    const result = await perform(signer, visit, request);
     socket.write(encodeFrame(encodeAnswer({ id, ok: true, result })));
   } catch (error) {
     const refusal = refusalOf(error);
@@ -98,15 +107,26 @@ async function answer(
   }
 }
 
-async function perform(signer: BoundedSigner, { method, params }: Request): Promise<CborValue> {
+async function perform(signer: BoundedSigner, visit: Visit, { method, params }: Request): Promise<CborValue> {
   switch (method) {
     case "state":
       return encodeStatus(signer);
     case "trust":
       await signer.trust(decodeParams.trust(params));
       return encodeStatus(signer);
-    case "tokens":
-      return [...(await signer.tokens(decodeParams.tokens(params)))];
+    case "batch":
+      visit.batch = signer.openBatch(decodeParams.batch(params));
+      return ++visit.batches;
+    case "bodies": {
+      const { batch, bodies } = decodeParams.bodies(params);
+      const open = openBatch(visit, batch);
+      open.add(bodies);
+      return open.count;
+    }
+    case "tokens": {
+      const { batch, from, count } = decodeParams.tokens(params);
+      return openBatch(visit, batch).sign(from, count);
+    }
     case "append":
       return signer.append(decodeParams.append(params));
     case "statement":
@@ -116,4 +136,10 @@ async function perform(signer: BoundedSigner, { method, params }: Request): Prom
       return [keyid, sig];
     }
   }
+}
+
+function openBatch({ batch, batches }: Visit, number: number): OpenBatch {
+  if (!batch || number !== batches)
+    throw new VerificationError("ERR_SIGNER_ORDER", `batch ${number} is not open on this connection`);
+  return batch;
 }

@@ -17,6 +17,7 @@ import {
   openNote,
   parseNote,
   rootOf,
+  SIGNATURE_BYTES,
   sha256,
   signatureInput,
 } from "@viafabric/schemas";
@@ -97,11 +98,11 @@ test("a batch: head accepted, tokens signed, leaves logged", async () => {
   assert.deepEqual(await signer.trust(trust), accepted, "asked again, nothing changes");
   authority.accepted();
 
-  const request = { manifest: batch.bytes, payloads: batch.payloads, proof: await authority.proofOf(0) };
+  const request = await authority.tokensRequest(batch);
   const signatures = await signer.tokens(request);
   const issuer = authority.config.keys.issuer[0]!.publicKey;
-  signatures.forEach((signature, i) => {
-    const payload = batch.payloads[i]!;
+  batch.payloads.forEach((payload, i) => {
+    const signature = signatures.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
     assert.ok(isValidSignature(issuer, signatureInput("ed25519", payload), signature));
     const token = decodeToken(encodeToken({ algorithm: "ed25519", kid: issuer.kid, payload, signature }));
     assert.equal(token.body.index, i);
@@ -201,7 +202,7 @@ test("killed while it works, it starts again and gives the same answers", async 
   await authority.signHead();
   await signer.trust(await authority.trustRequest());
   authority.accepted();
-  const request = { manifest: big.bytes, payloads: big.payloads, proof: await authority.proofOf(1) };
+  const request = await authority.tokensRequest(big);
   const before = await authority.stateBytes();
   const interrupted = signer.tokens(request).then(
     () => "answered",
@@ -214,7 +215,7 @@ test("killed while it works, it starts again and gives the same answers", async 
   await process.exited;
   await start();
   assert.deepEqual((await signer.state()).signed, [1]);
-  assert.equal((await signer.tokens(request)).length, 300);
+  assert.equal((await signer.tokens(request)).length, 300 * SIGNATURE_BYTES);
 
   const batches = authority.trustLeaf("batches", 3, authority.batches);
   const entries = [batches, authority.batchLeaf(big), ...big.leaves];
@@ -283,8 +284,13 @@ test("it refuses to start: no module, wrong PIN, wrong key behind an id, damaged
   }
   const stateFile = path.join(authority.folder, "signer", "signer.state");
   const memory = await authority.stateBytes();
-  await writeFile(stateFile, memory.subarray(0, -1));
-  await assert.rejects(startSigner(authority.configFile), hasCode("ERR_SIGNER_STATE"));
+  const damaged = Buffer.from(memory);
+  damaged[memory.length >> 1]! ^= 1;
+  // Cut within its first record, which no crash tears; with a bit flipped further in; and empty.
+  for (const file of [memory.subarray(0, 100), damaged, new Uint8Array(0)]) {
+    await writeFile(stateFile, file);
+    await assert.rejects(startSigner(authority.configFile), hasCode("ERR_SIGNER_STATE"));
+  }
   await writeFile(stateFile, memory);
   await start();
 });

@@ -6,9 +6,10 @@
  */
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import { PRIVATE_FILE, readFileBounded, readFileIfPresent, writeFileDurable } from "@viafabric/platform";
+import { readFileBounded } from "@viafabric/platform";
 import { parseStatement, statementName } from "@viafabric/revocation";
 import {
+  concat,
   equalBytes,
   formatNote,
   isValidSignature,
@@ -16,7 +17,6 @@ import {
   parseNote,
   type Signer,
   signNote,
-  VerificationError,
 } from "@viafabric/schemas";
 import { formatCheckpoint } from "@viafabric/transparency-log";
 import {
@@ -31,15 +31,13 @@ import type { Hsm } from "../index.ts";
 import { type AppendRequest, hashEntries, planAppend } from "./append.ts";
 import type { SignerConfig, SignerKeys } from "./config.ts";
 import { KeyRing } from "./key-ring.ts";
+import { Memory } from "./memory.ts";
 import { type MetadataRequest, planMetadata, withMetadata } from "./metadata.ts";
 import { assertNotBehind } from "./published.ts";
-import { decodeState, emptyState, encodeState, type SignerState } from "./state.ts";
+import type { SignerState } from "./state.ts";
 import { planStatement, withStatement } from "./statement.ts";
-import { planTokens, type TokensRequest } from "./tokens.ts";
+import { BatchBodies, type BatchRequest, type Bodies, planBatch, planIssuer, withSignedBatch } from "./tokens.ts";
 import { acceptTrust, originOf, type TrustRequest, verifyStored } from "./trust.ts";
-
-/** 100,000 batches with many different officers stay below it. */
-const STATE_BYTES_MAX = 1024 * 1024 * 1024;
 
 export interface SignerPlace {
   readonly hsm: Hsm;
@@ -53,13 +51,22 @@ export interface BoundedSigner {
   readonly state: SignerState;
   readonly trusted: TrustedState | undefined;
   trust(request: TrustRequest): Promise<void>;
-  /** @returns a signature for each payload, in order */
-  tokens(request: TokensRequest): Promise<readonly Uint8Array[]>;
+  /** @throws VerificationError unless trustees approved its manifest */
+  openBatch(request: BatchRequest): OpenBatch;
   /** @returns the checkpoint, a signed note of the log key */
   append(request: AppendRequest): Promise<Uint8Array>;
   /** @returns the status statement, a signed note. @param reissue the last one again */
   statement(reissue: boolean): Promise<Uint8Array>;
   metadata(request: MetadataRequest): Promise<TufSignature>;
+}
+
+/** A batch on its way. Nothing of it is signed before all of its bodies are there. */
+export interface OpenBatch {
+  /** Bodies so far. */
+  readonly count: number;
+  add(bodies: Bodies): void;
+  /** @returns the signatures of some of its tokens, 64 bytes each, in order. @param from counts from its first token */
+  sign(from: number, count: number): Promise<Uint8Array>;
 }
 
 /**
@@ -77,14 +84,12 @@ export async function openBoundedSigner(
   const authority = authorityOf(parseMetadata("root", pinnedRoot).signedBytes);
   const ring = await KeyRing.open(hsm, config.keys, config.workers ?? availableParallelism());
   const anchors = { pinnedRoot, logKey: ring.log };
-  const stored = await readFileIfPresent(stateFile, STATE_BYTES_MAX);
-  const state = stored ? decodeState(stored) : emptyState(authority);
+  const memory = await Memory.open(stateFile, authority);
+  const { state } = memory;
   if (!equalBytes(state.authority, authority))
     throw new OperationError("ERR_SIGNER_STATE", `${stateFile} belongs to another authority than the pinned root`);
-  const trusted = state.trust && verifyStored(anchors, state.trust);
+  memory.trust(state.trust && verifyStored(anchors, state.trust));
   await assertNotBehind(state, config.public);
-
-  const memory = new Memory(stateFile, state, trusted);
   return {
     get state() {
       return memory.state;
@@ -96,15 +101,29 @@ export async function openBoundedSigner(
     async trust(request) {
       if (reread) await ring.hold(await reread());
       const accepted = acceptTrust(memory.state, memory.trusted, anchors, request, clock());
-      await memory.keep(accepted.state, accepted.trusted);
+      await memory.keep(accepted.state);
+      memory.trust(accepted.trusted);
     },
 
-    async tokens(request) {
-      const plan = planTokens(memory.state, memory.need(), ring.held("issuer"), request, clock());
-      // Remembered first: a batch counts as signed from the moment its first signature could exist.
-      await memory.keep(plan.state);
-      const pool = await ring.issuer(plan.issuer);
-      return pool.signAll(plan.messages);
+    openBatch(request) {
+      const manifest = planBatch(memory.need(), request, clock());
+      const issuerNow = () => planIssuer(memory.need(), ring.held("issuer"), manifest, clock());
+      issuerNow();
+      const bodies = new BatchBodies(manifest);
+      return {
+        get count() {
+          return bodies.count;
+        },
+        add: (more) => bodies.add(more),
+        async sign(from, count) {
+          const issuer = issuerNow();
+          const messages = bodies.messages(from, count, issuer);
+          // Remembered first: a batch counts as signed from the moment its first signature could exist.
+          await memory.keep(withSignedBatch(memory.state, manifest, request.manifest));
+          const pool = await ring.issuer(issuer);
+          return concat(...(await pool.signAll(messages)));
+        },
+      };
     },
 
     async append(request) {
@@ -113,10 +132,10 @@ export async function openBoundedSigner(
       if (lastAppend?.from === request.from && equalBytes(lastAppend.entriesHash, hashEntries(request)))
         return lastAppend.note;
       const trustedNow = memory.need();
-      const { state: next, entriesHash, size, root } = planAppend(memory.state, trustedNow, request, clock());
+      const { state: next, steps, entriesHash, size, root } = planAppend(memory.state, trustedNow, request, clock());
       const origin = originOf(trustedNow, ring.log);
       const note = await signedNote(formatCheckpoint({ origin, size, root }), origin, ring.signer(ring.log));
-      await memory.keep({ ...next, lastAppend: { from: request.from, entriesHash, note } });
+      await memory.keep({ ...next, lastAppend: { from: request.from, entriesHash, note } }, steps);
       return note;
     },
 
@@ -137,39 +156,6 @@ export async function openBoundedSigner(
       return signature;
     },
   };
-}
-
-/** The state in force and its file. */
-class Memory {
-  state: SignerState;
-  trusted: TrustedState | undefined;
-  readonly #file: string;
-  #failed: unknown;
-
-  constructor(file: string, state: SignerState, trusted: TrustedState | undefined) {
-    this.#file = file;
-    this.state = state;
-    this.trusted = trusted;
-  }
-
-  need(): TrustedState {
-    if (!this.trusted) throw new VerificationError("ERR_SIGNER_ORDER", "no trust files were accepted yet");
-    return this.trusted;
-  }
-
-  async keep(state: SignerState, trusted = this.trusted): Promise<void> {
-    // After a failed write nobody knows what the disk holds. Only a start, which reads it, may go on.
-    if (this.#failed)
-      throw new OperationError("ERR_SIGNER_STATE", "the memory could not be written; restart", { cause: this.#failed });
-    try {
-      if (state !== this.state) await writeFileDurable(this.#file, encodeState(state), PRIVATE_FILE);
-    } catch (error) {
-      this.#failed = error;
-      throw error;
-    }
-    this.state = state;
-    this.trusted = trusted;
-  }
 }
 
 async function signedNote(text: string, name: string, signer: Signer): Promise<Uint8Array> {

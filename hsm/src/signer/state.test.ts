@@ -1,8 +1,19 @@
 /** The signer's memory: what is written comes back, and a damaged file is never taken for a memory. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { type LedgerStep, StatusLedger } from "@viafabric/revocation";
 import { hashLeaf, MerkleFrontier, OperationError, sha256, utf8 } from "@viafabric/schemas";
-import { decodeState, emptyState, encodeState, frontierOf, type Officers, type SignerState } from "./state.ts";
+import {
+  applyChange,
+  decodeState,
+  emptyState,
+  encodeChange,
+  encodeState,
+  frontierOf,
+  type LoggedBatch,
+  type Officers,
+  type SignerState,
+} from "./state.ts";
 
 const hash = (text: string) => sha256(utf8(text));
 const officers = (name: string): Officers => ({
@@ -34,25 +45,60 @@ function fullState(): SignerState {
       { first: 10, count: 10, officers: officers("other") },
       { first: 40, count: 10, officers: shared },
     ],
-    ledger: utf8("ledger"),
+    ledger: new StatusLedger(),
     statement: utf8("statement"),
     metadata: new Map([["snapshot", { version: 2, signed: utf8("{}"), keyid: "ab", sig: hash("sig") }]]),
   };
 }
 
+const nameless = ({ ledger, ...state }: SignerState) => ({ ...state, ledger: ledger.encode() });
+
 test("a state comes back as it was written", () => {
   for (const state of [emptyState(hash("authority")), fullState()]) {
     const bytes = encodeState(state);
-    assert.deepEqual(decodeState(bytes), state);
+    assert.deepEqual(nameless(decodeState(bytes)), nameless(state));
     assert.deepEqual(encodeState(decodeState(bytes)), bytes);
   }
   assert.equal(frontierOf(fullState()).size, 13);
 });
 
-test("officers that are the same for many batches are written once", () => {
+test("a change carries every part that is another one, and nothing when none is", () => {
+  const full = fullState();
+  const empty = emptyState(full.authority);
+  const body = { authority: hash("a"), action: "release", ranges: [{ first: 0, count: 5 }], reason: "r" } as const;
+  const event = { ...body, notAfter: 1, undoes: [], nonce: new Uint8Array(16) };
+  const steps: readonly LedgerStep[] = [
+    { kind: "batch", first: 0, count: 10 },
+    { kind: "event", leafIndex: 3, body: event },
+  ];
+  const change = encodeChange(empty, full, steps);
+  assert.ok(change);
+  const applied = applyChange(emptyState(full.authority), change);
+  full.ledger.apply(steps);
+  assert.deepEqual(nameless(applied), nameless(full));
+  assert.equal(applied.ledger.n, 10);
+  // Equal parts, in objects of their own.
+  assert.equal(encodeChange(full, fullState(), []), undefined);
+  const part = { ...full, statement: utf8("the next") };
+  assert.ok(encodeChange(full, part, [])!.length < 40, "only what changed is written");
+  assert.throws(() => applyChange(full, change.slice(1)), { code: "ERR_SIGNER_STATE" });
+  assert.throws(() => applyChange(emptyState(full.authority), utf8("x")), { code: "ERR_SIGNER_STATE" });
+});
+
+test("with a hundred thousand batches and events, a change is as small as with none", () => {
+  const state = { ...emptyState(hash("a")), batches: manyBatches(100_000) };
+  state.ledger.applyBatch(0, 1_000_000);
+  const next = { ...state, batches: [...state.batches, { first: 1_000_000, count: 10, officers: officers("new") }] };
+  assert.ok(encodeChange(state, next, [{ kind: "batch", first: 1_000_000, count: 10 }])!.length < 200);
+});
+
+function manyBatches(length: number): readonly LoggedBatch[] {
   const shared = officers("shared");
-  const batches = Array.from({ length: 1000 }, (_, i) => ({ first: i * 10, count: 10, officers: shared }));
-  assert.ok(encodeState({ ...emptyState(hash("a")), batches }).length < 10_000);
+  return Array.from({ length }, (_, i) => ({ first: i * 10, count: 10, officers: shared }));
+}
+
+test("officers that are the same for many batches are written once", () => {
+  assert.ok(encodeState({ ...emptyState(hash("a")), batches: manyBatches(1000) }).length < 10_000);
 });
 
 test("a file cut short, grown or with peaks of another size is damaged", () => {

@@ -1,17 +1,20 @@
 /**
- * What the bounded signer remembers: one value, one file.
+ * What the bounded signer remembers, whole and as changes.
  *
- * It is the signer's own journal of what it accepted and what it signed. Every transition makes a new value that is
- * durable before the answer leaves, and the file is never restored from a backup: an older one would let the signer
- * sign two different things in one place (a fork of the log, a second statement of an epoch).
+ * It is the signer's own account of what it accepted and what it signed. Every transition makes a new value, and what
+ * changed is durable before the answer leaves (memory.ts). Most of a memory of years are batches and status events,
+ * which only ever grow: a change carries the new ones, and each of the small parts that is another one now.
  */
 
-import { StatusLedger } from "@viafabric/revocation";
+import { type LedgerStep, StatusLedger } from "@viafabric/revocation";
 import {
   type CborMap,
   type CborValue,
   decodeCbor,
+  decodeEventBody,
   encodeCbor,
+  encodeEventBody,
+  equalBytes,
   formatHex,
   type Hash,
   MerkleFrontier,
@@ -92,8 +95,8 @@ export interface SignerState {
   readonly signedManifests: ReadonlyMap<number, Uint8Array>;
   /** By seq. */
   readonly batches: readonly LoggedBatch[];
-  /** The status ledger of the revocation room, as of the last append. */
-  readonly ledger: Uint8Array;
+  /** The status ledger as of the last append. It is one for all states of a memory, and applies steps once they last. */
+  readonly ledger: StatusLedger;
   /** The last status statement, a signed note. Empty before the first. */
   readonly statement: Uint8Array;
   readonly metadata: ReadonlyMap<OnlineRole, SignedMetadata>;
@@ -111,7 +114,7 @@ export function emptyState(authority: Uint8Array): SignerState {
     lastAppend: undefined,
     signedManifests: new Map(),
     batches: [],
-    ledger: new StatusLedger().encode(),
+    ledger: new StatusLedger(),
     statement: EMPTY,
     metadata: new Map(),
   };
@@ -122,107 +125,180 @@ export function frontierOf({ log }: Pick<SignerState, "log">): MerkleFrontier {
 }
 
 const EMPTY = new Uint8Array(0);
-const VERSION = 1;
+const VERSION = 2;
+
+/** Small, and written whole when another one takes its place. */
+type SmallParts = Omit<SignerState, "authority" | "batches" | "ledger">;
+type SmallPart = keyof SmallParts;
+
+interface Codec<Value> {
+  encode(value: Value): CborValue;
+  decode(parts: Parts): Value;
+}
+
+const CODECS: { readonly [Name in SmallPart]: Codec<SmallParts[Name]> } = {
+  trust: {
+    encode: (trust) =>
+      trust ? [[[...trust.roots], trust.targets, trust.batches, new Map(trust.targetFiles)]] : [null],
+    decode: (parts) =>
+      parts.optional((p) => ({
+        roots: p.list(asBytes),
+        targets: p.bytes(),
+        batches: p.bytes(),
+        targetFiles: new Map([...p.map()].map(([path, file]) => [String(path), asBytes(file)])),
+      })),
+  },
+  unlogged: {
+    encode: (files) => [files.map((file) => [file.kind, file.number, file.fileHash, file.content])],
+    decode: (parts) =>
+      parts.rows((p) => ({
+        kind: oneOf(LOGGED_KINDS, p.text()),
+        number: p.integer(),
+        fileHash: p.bytes(),
+        content: p.bytes(),
+      })),
+  },
+  logged: {
+    encode: (logged) => LOGGED_KINDS.map((kind) => logged[kind]),
+    decode: (p) => ({ root: p.integer(), targets: p.integer(), batches: p.integer(), statement: p.integer() }),
+  },
+  quorum: { encode: ({ root, rules }) => [root, rules], decode: (p) => ({ root: p.bytes(), rules: p.bytes() }) },
+  openHeads: {
+    encode: (heads) => [heads.map((head) => [head.version, head.size, head.fileHash])],
+    decode: (parts) => parts.rows((p) => ({ version: p.integer(), size: p.integer(), fileHash: p.bytes() })),
+  },
+  log: {
+    encode: ({ size, peaks }) => [size, [...peaks]],
+    decode: (p) => {
+      const log = { size: p.integer(), peaks: p.list(asBytes) };
+      // The constructor refuses peaks that do not belong to the size.
+      new MerkleFrontier(log.size, log.peaks);
+      return log;
+    },
+  },
+  lastAppend: {
+    encode: (last) => [last ? [last.from, last.entriesHash, last.note] : null],
+    decode: (parts) => parts.optional((p) => ({ from: p.integer(), entriesHash: p.bytes(), note: p.bytes() })),
+  },
+  signedManifests: {
+    encode: (manifests) => [[...manifests].map(([seq, manifest]) => [seq, manifest])],
+    decode: (parts) => new Map(parts.rows((p) => [p.integer(), p.bytes()] as const)),
+  },
+  statement: { encode: (note) => [note], decode: (p) => p.bytes() },
+  metadata: {
+    encode: (metadata) => [new Map([...metadata].map(([role, m]) => [role, [m.version, m.signed, m.keyid, m.sig]]))],
+    decode: (parts) =>
+      new Map(
+        [...parts.map()].map(([role, value]) => {
+          const p = new Parts(value);
+          const signed = { version: p.integer(), signed: p.bytes(), keyid: p.text(), sig: p.bytes() };
+          return [oneOf(ONLINE_ROLES, String(role)), signed];
+        }),
+      ),
+  },
+};
+const SMALL_PARTS = Object.keys(CODECS) as SmallPart[];
+
+function encodePart<Name extends SmallPart>(state: SignerState, name: Name): CborValue {
+  return CODECS[name].encode(state[name]);
+}
 
 export function encodeState(state: SignerState): Uint8Array {
-  const { trust, lastAppend, log, quorum } = state;
   const officers = new OfficerTable();
   const batches = state.batches.map((b) => [b.first, b.count, officers.place(b.officers)]);
-  return encodeCbor([
-    VERSION,
-    state.authority,
-    trust ? [[...trust.roots], trust.targets, trust.batches, new Map(trust.targetFiles)] : null,
-    state.unlogged.map((file) => [file.kind, file.number, file.fileHash, file.content]),
-    LOGGED_KINDS.map((kind) => state.logged[kind]),
-    [quorum.root, quorum.rules],
-    state.openHeads.map((head) => [head.version, head.size, head.fileHash]),
-    [log.size, [...log.peaks]],
-    lastAppend ? [lastAppend.from, lastAppend.entriesHash, lastAppend.note] : null,
-    [...state.signedManifests].map(([seq, manifest]) => [seq, manifest]),
-    officers.values,
-    batches,
-    state.ledger,
-    state.statement,
-    new Map([...state.metadata].map(([role, m]) => [role, [m.version, m.signed, m.keyid, m.sig]])),
-  ]);
+  const small = new Map(SMALL_PARTS.map((name) => [name, encodePart(state, name)]));
+  return encodeCbor([VERSION, state.authority, small, officers.values, batches, state.ledger.encode()]);
 }
 
 /** @throws OperationError ERR_SIGNER_STATE. The file is ours alone, so any surprise in it means damage. */
 export function decodeState(bytes: Uint8Array): SignerState {
+  return orDamaged(() => {
+    const parts = new Parts(decodeCbor(bytes));
+    if (parts.integer() !== VERSION) throw new RangeError("another version");
+    const authority = parts.bytes();
+    const small = readSmall(parts.map());
+    const officers = parts.rows(readOfficers);
+    const batches = parts.rows((p) => ({ first: p.integer(), count: p.integer(), officers: officers[p.integer()]! }));
+    const ledger = StatusLedger.decode(parts.bytes());
+    for (const name of SMALL_PARTS) if (!(name in small)) throw new TypeError(`${name} is missing`);
+    return { ...(small as SmallParts), authority, batches, ledger };
+  });
+}
+
+/**
+ * What `next` has that `state` has not; undefined when that is nothing.
+ * @param steps that `next` takes in the ledger, which has not applied them yet
+ */
+export function encodeChange(
+  state: SignerState,
+  next: SignerState,
+  steps: readonly LedgerStep[],
+): Uint8Array | undefined {
+  const small = SMALL_PARTS.flatMap((name) => {
+    if (state[name] === next[name]) return [];
+    const value = encodePart(next, name);
+    return equalBytes(encodeCbor(value), encodeCbor(encodePart(state, name))) ? [] : [[name, value] as const];
+  });
+  const added = next.batches.slice(state.batches.length);
+  if (small.length + added.length + steps.length === 0) return undefined;
+  return encodeCbor([
+    new Map(small),
+    added.map(({ first, count, officers }) => [first, count, officersValue(officers)]),
+    steps.map((s) => (s.kind === "batch" ? [s.first, s.count] : [s.leafIndex, encodeEventBody(s.body)])),
+  ]);
+}
+
+/** The state after a change; its ledger has applied the steps. @throws OperationError ERR_SIGNER_STATE */
+export function applyChange(state: SignerState, bytes: Uint8Array): SignerState {
+  return orDamaged(() => {
+    const parts = new Parts(decodeCbor(bytes));
+    const small = readSmall(parts.map());
+    const added = parts.rows((p) => ({ first: p.integer(), count: p.integer(), officers: p.row(readOfficers) }));
+    state.ledger.apply(parts.rows(readStep));
+    return { ...state, ...small, batches: added.length > 0 ? [...state.batches, ...added] : state.batches };
+  });
+}
+
+function readStep(p: Parts): LedgerStep {
+  const at = p.integer();
+  const what = p.next();
+  if (what instanceof Uint8Array) return { kind: "event", leafIndex: at, body: decodeEventBody(what) };
+  return { kind: "batch", first: at, count: asInteger(what) };
+}
+
+function readSmall(map: CborMap): Partial<SmallParts> {
+  const read = [...map].map(([key, value]) => {
+    const name = oneOf(SMALL_PARTS, String(key));
+    return [name, CODECS[name].decode(new Parts(value))] as const;
+  });
+  return Object.fromEntries(read) as Partial<SmallParts>;
+}
+
+function readOfficers(p: Parts): Officers {
+  return {
+    releaseKeys: p.list(asBytes),
+    stations: p.rows((s) => ({ kid: s.bytes(), first: s.integer(), count: s.integer() })),
+  };
+}
+
+function officersValue({ releaseKeys, stations }: Officers): CborValue {
+  return [[...releaseKeys], stations.map((s) => [s.kid, s.first, s.count])];
+}
+
+function orDamaged<T>(read: () => T): T {
   try {
-    return readState(bytes);
+    return read();
   } catch (cause) {
     throw new OperationError("ERR_SIGNER_STATE", "the signer's state file is damaged", { cause });
   }
-}
-
-function readState(bytes: Uint8Array): SignerState {
-  const parts = new Parts(decodeCbor(bytes));
-  if (parts.integer() !== VERSION) throw new RangeError("another version");
-  const authority = parts.bytes();
-  const trust = parts.optional((p) => ({
-    roots: p.list((root) => asBytes(root)),
-    targets: p.bytes(),
-    batches: p.bytes(),
-    targetFiles: new Map([...p.map()].map(([path, file]) => [String(path), asBytes(file)])),
-  }));
-  const unlogged = parts.rows((p) => ({
-    kind: oneOf(LOGGED_KINDS, p.text()),
-    number: p.integer(),
-    fileHash: p.bytes(),
-    content: p.bytes(),
-  }));
-  const [root, targets, batchesVersion, statement] = parts.list(asInteger) as [number, number, number, number];
-  const quorum = parts.row((p) => ({ root: p.bytes(), rules: p.bytes() }));
-  const openHeads = parts.rows((p) => ({ version: p.integer(), size: p.integer(), fileHash: p.bytes() }));
-  const log = parts.row((p) => ({ size: p.integer(), peaks: p.list(asBytes) }));
-  const lastAppend = parts.optional((p) => ({ from: p.integer(), entriesHash: p.bytes(), note: p.bytes() }));
-  const signedManifests = new Map(parts.rows((p) => [p.integer(), p.bytes()] as const));
-  const officers = parts.rows((p) => ({
-    releaseKeys: p.list(asBytes),
-    stations: p.rows((s) => ({ kid: s.bytes(), first: s.integer(), count: s.integer() })),
-  }));
-  const batches = parts.rows((p) => ({
-    first: p.integer(),
-    count: p.integer(),
-    officers: officers[p.integer()]!,
-  }));
-  const ledger = parts.bytes();
-  const note = parts.bytes();
-  const metadata = new Map(
-    [...parts.map()].map(([role, value]) => {
-      const p = new Parts(value);
-      return [
-        oneOf(ONLINE_ROLES, String(role)),
-        { version: p.integer(), signed: p.bytes(), keyid: p.text(), sig: p.bytes() },
-      ];
-    }),
-  );
-  // The constructor refuses peaks that do not belong to the size.
-  new MerkleFrontier(log.size, log.peaks);
-  return {
-    authority,
-    trust,
-    unlogged,
-    logged: { root, targets, batches: batchesVersion, statement },
-    quorum,
-    openHeads,
-    log,
-    lastAppend,
-    signedManifests,
-    batches,
-    ledger,
-    statement: note,
-    metadata,
-  };
 }
 
 class OfficerTable {
   readonly values: CborValue[] = [];
   readonly #places = new Map<string, number>();
 
-  place({ releaseKeys, stations }: Officers): number {
-    const value = [[...releaseKeys], stations.map((s) => [s.kid, s.first, s.count])];
+  place(officers: Officers): number {
+    const value = officersValue(officers);
     const name = formatHex(encodeCbor(value));
     const known = this.#places.get(name);
     if (known !== undefined) return known;

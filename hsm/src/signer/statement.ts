@@ -4,15 +4,7 @@
  * Each statement is chained to the one before, and only made once that one is in the log, so that a thief of the
  * status key's signer cannot make a chain that the log does not show.
  */
-import {
-  formatStatement,
-  nextStatement,
-  PLANES,
-  type Plane,
-  type Statement,
-  StatusLedger,
-  setRoot,
-} from "@viafabric/revocation";
+import { formatStatement, nextStatement, PLANES, type Plane, type Statement, setRoot } from "@viafabric/revocation";
 import { type Ages, type PublicKey, parseNote, type Rules, sha256, utf8, VerificationError } from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
 import { listedKey } from "./key-ring.ts";
@@ -46,7 +38,7 @@ export function planStatement(
   // A clock that was set back must not make the new statement look older than the one it replaces.
   const issued = Math.max(now, previous?.issued ?? 0);
   const key = listedKey(held, trusted.keys, "status", issued);
-  const ledger = StatusLedger.decode(state.ledger);
+  const { ledger } = state;
   const planes = ledger.planes();
   const plane = (of: Plane) => ({ count: planes[of].count, root: setRoot(planes[of], ledger.n) });
   const chained = previous && { statement: previous, hash: sha256(utf8(parseNote(state.statement).text)) };

@@ -31,6 +31,7 @@ import {
   type Manifest,
   manifestHash,
   noteVerifier,
+  type OwnClaims,
   parseHex,
   type Role,
   rootOf,
@@ -63,6 +64,7 @@ import {
   type SignerKey,
   type SignerKeys,
   signerKeys,
+  type TokensRequest,
   type TrustRequest,
 } from "../signer-client.ts";
 
@@ -94,6 +96,7 @@ export async function signByTrustees(signed: Uint8Array, signers = TRUSTEES.slic
 export interface Batch {
   readonly manifest: Manifest;
   readonly bytes: Uint8Array;
+  readonly tokens: readonly OwnClaims[];
   readonly payloads: readonly Uint8Array[];
   readonly leaves: readonly Uint8Array[];
 }
@@ -209,14 +212,16 @@ export class TestAuthority {
       statusUri: "https://example.org/status/",
       ...change,
     };
-    const ids = Array.from({ length: count }, (_, i) => sha256(utf8(`rct ${first + i}`)).slice(0, 16));
-    const payloads = ids.map((rctId, i) => {
-      const subject = formatDidKey(softSigner(`subject ${first + i}`).publicKey.raw);
-      return encodePayload(bodyFrom(empty, { rctId, subject, index: first + i }));
+    const tokens = Array.from({ length: count }, (_, i) => {
+      const rctId = sha256(utf8(`rct ${first + i}`)).slice(0, 16);
+      return { rctId, subject: formatDidKey(softSigner(`subject ${first + i}`).publicKey.raw), index: first + i };
     });
-    const leaves = payloads.map((payload, i) => tokenLeaf(first + i, ids[i]!, payload));
-    const manifest = { ...empty, root: rootOf(leaves.map(hashLeaf)), ...change };
-    return { manifest, bytes: encodeManifest(manifest), payloads, leaves };
+    return batchOf(empty, tokens, change);
+  }
+
+  /** What the sequencer asks for. */
+  async tokensRequest({ manifest, bytes, tokens }: Batch): Promise<TokensRequest> {
+    return { manifest: bytes, proof: await this.proofOf(manifest.seq), bodies: [tokens] };
   }
 
   /** Puts a batch under a new head, which is not signed yet. */
@@ -304,6 +309,14 @@ export class TestAuthority {
     );
     return encodeLeaf({ type: "event", event: { body: bytes, signatures } });
   }
+}
+
+/** @param change of the manifest alone: its tokens stay what they are */
+export function batchOf(draft: Manifest, tokens: readonly OwnClaims[], change: Partial<Manifest> = {}): Batch {
+  const payloads = tokens.map((own) => encodePayload(bodyFrom(draft, own)));
+  const leaves = tokens.map(({ index, rctId }, i) => tokenLeaf(index, rctId, payloads[i]!));
+  const manifest = { ...draft, root: rootOf(leaves.map(hashLeaf)), ...change };
+  return { manifest, bytes: encodeManifest(manifest), tokens, payloads, leaves };
 }
 
 async function makeRoot({ keys }: SignerConfig): Promise<{ signed: Uint8Array; file: Uint8Array }> {

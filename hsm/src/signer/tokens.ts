@@ -1,15 +1,12 @@
 /**
- * Which tokens may be signed: exactly the bodies whose leaves make the root of a manifest that stands under the head.
+ * Which tokens may be signed: exactly those whose leaves make the root of a manifest that stands under the head.
  *
- * Everything is computed again from the bodies. A manifest says what all its tokens have in common, so each payload
- * must be the one encoding of that plus its own id, subject and index; a body too many, one altered or one exchanged
- * changes the root, and the root is what k trustees signed.
+ * Nobody hands over what is to be signed. A manifest says what all its tokens have in common, and of each token comes
+ * what is its own: id and subject. The signer builds every body itself, and nothing is signed before all of them are
+ * there and make the root that k trustees signed: one too many, one altered or two exchanged make another.
  */
 import {
-  bodyFrom,
   decodeManifest,
-  decodePayload,
-  encodePayload,
   equalBytes,
   formatHex,
   type Hash,
@@ -17,10 +14,14 @@ import {
   type Manifest,
   MerkleFrontier,
   manifestHash,
+  type OwnClaims,
   type PublicKey,
   parseDidKey,
+  payloadEncoder,
+  RCT_ID_BYTES,
   signatureInput,
   tokenLeaf,
+  URI_LENGTH_MAX,
   VerificationError,
   verifyInclusion,
 } from "@viafabric/schemas";
@@ -28,88 +29,148 @@ import type { TrustedState } from "@viafabric/tuf";
 import { namedKey } from "./key-ring.ts";
 import type { SignerState } from "./state.ts";
 
-export interface TokensRequest {
+export interface BatchRequest {
   readonly manifest: Uint8Array;
-  readonly payloads: readonly Uint8Array[];
   /** RFC 9162 inclusion of H(manifest) in the current head. */
   readonly proof: readonly Hash[];
 }
 
-export interface TokensPlan {
-  readonly state: SignerState;
-  /** The key that the manifest names. */
-  readonly issuer: PublicKey;
-  /** What it signs, in order. */
-  readonly messages: readonly Uint8Array[];
+/** What is each token's own, for some tokens in index order. */
+export interface Bodies {
+  /** 16 bytes each. */
+  readonly ids: Uint8Array;
+  readonly subjects: readonly string[];
+  /** Thumbprints of those that have one, by place in this list. */
+  readonly confirmations: ReadonlyMap<number, Uint8Array>;
 }
 
 /** Signed and not yet logged; a sequencer logs one batch after the other. */
 const SIGNED_MANIFESTS_MAX = 1024;
 
-export function planTokens(
-  state: SignerState,
-  trusted: TrustedState,
-  issuers: readonly PublicKey[],
-  request: TokensRequest,
-  now: number,
-): TokensPlan {
-  const manifest = decodeManifest(request.manifest);
-  assertApproved(trusted, manifest, request, now);
-  const issuer = namedKey(issuers, trusted.keys, "issuer", manifest.issuer, manifest.nbf);
-  assertPayloads(manifest, request.payloads);
-  const messages = request.payloads.map((payload) => signatureInput(issuer.algorithm, payload));
-  // A batch in the log is the one under the head for ever, so signing it again adds nothing to remember.
-  if (manifest.seq < state.batches.length) return { state, issuer, messages };
-  const signedManifests = new Map(state.signedManifests).set(manifest.seq, request.manifest);
-  if (signedManifests.size > SIGNED_MANIFESTS_MAX)
-    throw new VerificationError("ERR_SIGNER_ORDER", `${signedManifests.size} signed batches are not in the log`);
-  return { state: { ...state, signedManifests }, issuer, messages };
-}
-
-function assertApproved(trusted: TrustedState, manifest: Manifest, request: TokensRequest, now: number): void {
-  const { head, authority, expires } = trusted;
+/** @throws VerificationError unless trustees approved this manifest */
+export function planBatch(trusted: TrustedState, { manifest: bytes, proof }: BatchRequest, now: number): Manifest {
+  const manifest = decodeManifest(bytes);
+  const { head, authority } = trusted;
   if (!equalBytes(manifest.authority, authority))
     throw new VerificationError("ERR_AUTHORITY", "the manifest is of another authority");
-  for (const [role, at] of Object.entries(expires))
-    if (now >= at) throw new VerificationError("ERR_METADATA_EXPIRED", `${role} has expired: trustees must sign again`);
+  assertInForce(trusted, now);
+  const hash = manifestHash(bytes);
   try {
-    verifyInclusion({
-      index: manifest.seq,
-      size: head.size,
-      leafHash: hashLeaf(manifestHash(request.manifest)),
-      proof: request.proof,
-      root: head.root,
-    });
+    verifyInclusion({ index: manifest.seq, size: head.size, leafHash: hashLeaf(hash), proof, root: head.root });
   } catch (cause) {
-    const hash = formatHex(manifestHash(request.manifest));
-    throw new VerificationError("ERR_UNAPPROVED", `manifest ${hash} is not under the head that trustees signed`, {
-      cause,
-    });
+    const reason = `manifest ${formatHex(hash)} is not under the head that trustees signed`;
+    throw new VerificationError("ERR_UNAPPROVED", reason, { cause });
   }
   if (manifest.first + manifest.count > head.next)
     throw new VerificationError("ERR_UNAPPROVED", `the manifest names indices beyond the head's ${head.next}`);
+  return manifest;
 }
 
-function assertPayloads(manifest: Manifest, payloads: readonly Uint8Array[]): void {
-  if (payloads.length !== manifest.count)
-    throw new VerificationError("ERR_TOKEN_MISMATCH", `${payloads.length} bodies for ${manifest.count} tokens`);
-  const ids = new Set<string>();
-  const tree = new MerkleFrontier();
-  payloads.forEach((payload, i) => {
-    const index = manifest.first + i;
-    const body = decodePayload(payload);
-    const { rctId, subject, confirmation } = body;
-    const own = { rctId, subject, index, ...(confirmation ? { confirmation } : {}) };
-    if (!equalBytes(encodePayload(bodyFrom(manifest, own)), payload))
-      throw new VerificationError("ERR_TOKEN_MISMATCH", `the body of index ${index} is not what its manifest says`);
-    // A key in the subject's name must be one; where it is elsewhere, the thumbprint binds it.
-    if (subject.startsWith("did:key:")) parseDidKey(subject);
-    else if (!confirmation)
-      throw new VerificationError("ERR_TOKEN_MISMATCH", `the subject of index ${index} has neither key nor thumbprint`);
-    ids.add(formatHex(rctId));
-    tree.append(hashLeaf(tokenLeaf(index, rctId, payload)));
-  });
-  if (ids.size < payloads.length) throw new VerificationError("ERR_TOKEN_MISMATCH", "two tokens have one id");
-  if (!equalBytes(tree.root(), manifest.root))
-    throw new VerificationError("ERR_TOKEN_MISMATCH", "the bodies do not make the root that trustees approved");
+/**
+ * The key that signs them: the one that the manifest names. Asked before each pack of signatures, because a batch may
+ * stay open for long.
+ * @param held the issuer keys of this signer
+ */
+export function planIssuer(
+  trusted: TrustedState,
+  held: readonly PublicKey[],
+  { issuer, nbf }: Manifest,
+  now: number,
+): PublicKey {
+  assertInForce(trusted, now);
+  return namedKey(held, trusted.keys, "issuer", issuer, nbf);
+}
+
+/** With a batch that counts as signed: from the moment its first signature could exist. */
+export function withSignedBatch(state: SignerState, { seq }: Manifest, bytes: Uint8Array): SignerState {
+  // A batch in the log is the one under the head for ever, so signing it again adds nothing to remember.
+  if (seq < state.batches.length || state.signedManifests.has(seq)) return state;
+  const signedManifests = new Map(state.signedManifests).set(seq, bytes);
+  if (signedManifests.size > SIGNED_MANIFESTS_MAX)
+    throw new VerificationError("ERR_SIGNER_ORDER", `${signedManifests.size} signed batches are not in the log`);
+  return { ...state, signedManifests };
+}
+
+/** The bodies of one batch as they come: some 100 bytes each until the last one is signed. */
+export class BatchBodies {
+  readonly #manifest: Manifest;
+  readonly #payloadOf: (own: OwnClaims) => Uint8Array;
+  readonly #tree = new MerkleFrontier();
+  readonly #ids: Uint8Array;
+  readonly #subjects: string[] = [];
+  readonly #confirmations = new Map<number, Uint8Array>();
+  #whole = false;
+
+  constructor(manifest: Manifest) {
+    this.#manifest = manifest;
+    this.#payloadOf = payloadEncoder(manifest);
+    this.#ids = new Uint8Array(manifest.count * RCT_ID_BYTES);
+  }
+
+  /** How many there are so far. */
+  get count(): number {
+    return this.#subjects.length;
+  }
+
+  /** @throws VerificationError, FormatError; then none of them was added */
+  add({ ids, subjects, confirmations }: Bodies): void {
+    const { first, count } = this.#manifest;
+    const start = this.count;
+    if (start + subjects.length > count)
+      throw new VerificationError("ERR_TOKEN_MISMATCH", `more than ${count} bodies for ${count} tokens`);
+    // A thumbprint for a token that is there already would change what is signed after its leaf was made.
+    const strays = [...confirmations.keys()].filter((i) => i < 0 || i >= subjects.length);
+    if (ids.length !== subjects.length * RCT_ID_BYTES || strays.length > 0)
+      throw new VerificationError("ERR_TOKEN_MISMATCH", "ids or thumbprints that belong to none of the subjects");
+    for (const [i, subject] of subjects.entries()) assertSubject(subject, confirmations.get(i), first + start + i);
+    this.#ids.set(ids, start * RCT_ID_BYTES);
+    for (const [i, thumbprint] of confirmations) this.#confirmations.set(start + i, thumbprint);
+    for (const subject of subjects) {
+      this.#subjects.push(subject);
+      const own = this.#own(this.count - 1);
+      this.#tree.append(hashLeaf(tokenLeaf(own.index, own.rctId, this.#payloadOf(own))));
+    }
+  }
+
+  /** @throws VerificationError ERR_TOKEN_MISMATCH unless these are all, and those that trustees approved */
+  assertWhole(): void {
+    if (this.#whole) return;
+    const { count, root } = this.#manifest;
+    if (this.count !== count)
+      throw new VerificationError("ERR_TOKEN_MISMATCH", `${this.count} bodies for ${count} tokens`);
+    if (!equalBytes(this.#tree.root(), root))
+      throw new VerificationError("ERR_TOKEN_MISMATCH", "the bodies do not make the root that trustees approved");
+    const ids = new Set(this.#subjects.map((_, place) => formatHex(this.#own(place).rctId)));
+    if (ids.size < count) throw new VerificationError("ERR_TOKEN_MISMATCH", "two tokens have one id");
+    this.#whole = true;
+  }
+
+  /** What an issuer key signs, in order. @throws VerificationError as assertWhole; ERR_TOKEN_MISMATCH beyond the batch */
+  messages(from: number, count: number, { algorithm }: PublicKey): readonly Uint8Array[] {
+    this.assertWhole();
+    if (count < 1 || from + count > this.count)
+      throw new VerificationError("ERR_TOKEN_MISMATCH", `${count} tokens from ${from} on, of ${this.count}`);
+    return Array.from({ length: count }, (_, i) => signatureInput(algorithm, this.#payloadOf(this.#own(from + i))));
+  }
+
+  #own(place: number): OwnClaims {
+    const rctId = this.#ids.subarray(place * RCT_ID_BYTES, (place + 1) * RCT_ID_BYTES);
+    const confirmation = this.#confirmations.get(place);
+    const own = { rctId, subject: this.#subjects[place]!, index: this.#manifest.first + place };
+    return confirmation ? { ...own, confirmation } : own;
+  }
+}
+
+function assertInForce({ expires }: TrustedState, now: number): void {
+  for (const [role, at] of Object.entries(expires))
+    if (now >= at) throw new VerificationError("ERR_METADATA_EXPIRED", `${role} has expired: trustees must sign again`);
+}
+
+function assertSubject(subject: string, confirmation: Uint8Array | undefined, index: number): void {
+  if (subject.length > URI_LENGTH_MAX)
+    throw new VerificationError("ERR_TOKEN_MISMATCH", `the subject of index ${index} is too long`);
+  // A key in the subject's name must be one; where it is elsewhere, the thumbprint binds it.
+  if (subject.startsWith("did:key:")) parseDidKey(subject);
+  else if (!confirmation)
+    throw new VerificationError("ERR_TOKEN_MISMATCH", `the subject of index ${index} has neither key nor thumbprint`);
 }
