@@ -22,6 +22,7 @@ import { fetchOf, openSource, readPolicy } from "./source.ts";
 import { startTrust } from "./trust-start.ts";
 import { callWebhook, parseSeconds, sightOf } from "./watch.ts";
 import { readPinned, WHOLE, type WholeOptions, wholeAudit } from "./whole.ts";
+import { addWitnessCommands } from "./witness-cli.ts";
 
 const audit = program("via audit", "Check an authority's public log and decisions without trusting the service");
 
@@ -226,6 +227,8 @@ Exit codes: 0 it fits, 1 alarm, 2 usage, 4 not readable`,
       await sleep(every * 1000);
     }
   });
+
+addWitnessCommands(audit);
 
 interface SerialOptions {
   readonly root: string;

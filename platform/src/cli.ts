@@ -175,3 +175,10 @@ export async function confirm(question: string): Promise<boolean> {
     terminal.close();
   }
 }
+
+/** Settles at Ctrl-C, SIGTERM or a closed terminal: for what runs until it is told to stop. */
+export function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve());
+  });
+}

@@ -30,6 +30,7 @@ export const FORMAT_CODES = {
   ERR_TILE_PATH: "Text is not the path of a tile or entry bundle (C2SP tlog-tiles) in its one spelling.",
   ERR_TILE: "A tile or entry bundle does not have the bytes its place in the tree demands.",
   ERR_LOG_POLICY: "Text is not a log policy (C2SP tlog-policy). The message names the line.",
+  ERR_WITNESS_REQUEST: "Bytes are not an add-checkpoint request to a witness (C2SP tlog-witness).",
   ERR_LOG_PROOF: "Text is not a proof file of the log (C2SP tlog-proof).",
   ERR_LOG_SEGMENT:
     "A staged append of the log is damaged on disk. Keep a copy; restore the staging folder, or ask before removing it.",
@@ -169,6 +170,8 @@ export const OPERATION_CODES = {
   ERR_BUSY: "Too many requests from one address. Wait a minute.",
   ERR_FETCH: "A file could not be fetched from a web server. Check the address and the network, then try again.",
   ERR_WITNESS: "A witness could not be reached, or did not cosign the checkpoint. The message says why.",
+  ERR_WITNESS_STATE:
+    "A witness's memory of what it cosigned is damaged or of another key. It must not cosign: see the runbook.",
   ERR_LOG_FILE: "The log's source lacks a file that its checkpoint promises.",
   ERR_LOG_STATE:
     "The log's lock, published files and staging folder disagree. Nothing was changed; the message says what to do.",

@@ -196,7 +196,8 @@ export function verifyConsistency(claim: {
     fail(`a tree of ${newSize} does not extend ${oldSize}`);
   if (oldSize === 0 || oldSize === newSize) {
     if (proof.length > 0) fail("a proof where none is needed");
-    if (!equalBytes(oldRoot, oldSize === 0 ? EMPTY_ROOT : newRoot)) fail("the roots differ");
+    if (oldSize === 0 && !equalBytes(oldRoot, EMPTY_ROOT)) fail("an empty tree with a root");
+    if (oldSize === newSize && !equalBytes(oldRoot, newRoot)) fail("the roots differ");
     return;
   }
   let fn = oldSize - 1;

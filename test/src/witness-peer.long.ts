@@ -20,7 +20,7 @@ import {
 import { type LogPolicy, type PolicyWitness, policyOfLog, verifyCheckpoint } from "@viafabric/transparency-log";
 import { folderFetch, proveConsistency, readCheckpoint } from "@viafabric/transparency-log/client";
 import {
-  cosignCheckpoint,
+  gatherCosignatures,
   openWitness,
   type Submission,
   type WitnessEvidence,
@@ -82,10 +82,10 @@ const numbers = (from: number, to: number) => Array.from({ length: to - from }, 
 
 test("litewitness cosigns our log as it grows, and is told the size it knows", { skip }, async () => {
   const made = await openSoftwareLog(path.join(home, "a"), LOG, LOG_ORIGIN);
-  const client = openWitness(logVerifier, witness);
+  const client = openWitness(logVerifier, [witness]);
   for (const size of [1, 256, 257, 3_000]) {
     await made.log.append(numbers(made.log.size, size), "written");
-    const cosigned = await cosignCheckpoint(policy, [client], await submissionOf(made));
+    const { note: cosigned } = await gatherCosignatures(policy, [client], await submissionOf(made));
     assert.equal(client.size, size);
     await made.log.publish(cosigned);
     const { checkpoint } = await readCheckpoint(folderFetch(made.folder), policy);
@@ -102,8 +102,8 @@ test("litewitness cosigns our log as it grows, and is told the size it knows", {
   assert.equal(answer.ok, true, answer.error);
 
   // One that has forgotten is told the size by the witness; the same checkpoint again is cosigned again.
-  const forgetful = openWitness(logVerifier, witness);
-  await cosignCheckpoint(policy, [forgetful], await submissionOf(made));
+  const forgetful = openWitness(logVerifier, [witness]);
+  await gatherCosignatures(policy, [forgetful], await submissionOf(made));
   assert.equal(forgetful.size, 3_000);
   await made.log.close();
 });
@@ -112,7 +112,7 @@ test("a log restored from a backup is stopped by the witness's memory", { skip }
   const restored = await openSoftwareLog(path.join(home, "b"), LOG, LOG_ORIGIN);
   await restored.log.append(numbers(0, 257));
   await assert.rejects(
-    cosignCheckpoint(policy, [openWitness(logVerifier, witness)], await submissionOf(restored)),
+    gatherCosignatures(policy, [openWitness(logVerifier, [witness])], await submissionOf(restored)),
     (error: Error) => {
       const evidence = error.cause as WitnessEvidence;
       assert.deepEqual([evidence.status, evidence.answer], [409, "3000\n"]);
@@ -128,7 +128,7 @@ test("a second history of the log is refused at the same size and beyond it", { 
   for (const grown of [false, true]) {
     if (grown) await fork.log.append(numbers(3_000, 5_000));
     await assert.rejects(
-      cosignCheckpoint(policy, [openWitness(logVerifier, witness)], await submissionOf(fork)),
+      gatherCosignatures(policy, [openWitness(logVerifier, [witness])], await submissionOf(fork)),
       (error: Error) => {
         assert.equal((error.cause as WitnessEvidence).status, 422);
         return error instanceof VerificationError && error.code === "ERR_WITNESS_SPLIT";
@@ -142,7 +142,7 @@ test("a log that the witness does not know, and one flipped bit in a proof, get 
   const stranger = seededSigner("another log");
   const other = await openSoftwareLog(path.join(home, "d"), stranger, "log.example/unknown");
   await other.log.append(numbers(0, 3));
-  const unknown = openWitness(noteVerifier("log.example/unknown", stranger.publicKey), witness);
+  const unknown = openWitness(noteVerifier("log.example/unknown", stranger.publicKey), [witness]);
   await assert.rejects(unknown.cosign(await submissionOf(other)), (error: Error) => {
     assert.match(error.message, /answered 404/);
     return error instanceof OperationError && !error.retryable;
@@ -160,10 +160,10 @@ test("a log that the witness does not know, and one flipped bit in a proof, get 
       return proof;
     },
   };
-  const rejected = openWitness(logVerifier, witness).cosign(flipped);
+  const rejected = openWitness(logVerifier, [witness]).cosign(flipped);
   await assert.rejects(rejected, { code: "ERR_WITNESS_SPLIT" });
   // And without the flipped bit it is cosigned.
-  const cosigned = await cosignCheckpoint(policy, [openWitness(logVerifier, witness)], submission);
+  const { note: cosigned } = await gatherCosignatures(policy, [openWitness(logVerifier, [witness])], submission);
   assert.equal(verifyCheckpoint(policy, cosigned).size, 4_000);
   // One bit of the cosignature flipped, and the quorum is gone.
   const spoiled = cosigned.slice();

@@ -9,6 +9,7 @@ import {
   formatHex,
   formatSignatureLine,
   hashLeaf,
+  noteVerifier,
   OperationError,
   parseNote,
   rootOf,
@@ -33,12 +34,13 @@ import {
 } from "./fixtures.test.ts";
 import { type LogPolicy, type PolicyWitness, verifyCheckpoint } from "./policy.ts";
 import {
-  cosignCheckpoint,
+  gatherCosignatures,
   openWitness,
   type Submission,
   WITNESS_ANSWER_BYTES_MAX,
   type WitnessEvidence,
   type WitnessOptions,
+  witnessesByAddress,
 } from "./witness-client.ts";
 
 const leaves = decimals(0, 70_000).map(hashLeaf);
@@ -70,7 +72,7 @@ async function serve(handler: Handler) {
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/w`;
   const policyWitness: PolicyWitness = { name: "w1", verifier: witnessVerifier, url };
-  const open = (options: WitnessOptions = {}) => openWitness(logVerifier, policyWitness, options);
+  const open = (options: WitnessOptions = {}) => openWitness(logVerifier, [policyWitness], options);
   return { requests, url, open };
 }
 
@@ -115,8 +117,9 @@ test("a first checkpoint goes without a proof, and its cosignature completes the
   const { requests, open } = await serve(honest());
   const witness = open();
   const submission = await submissionOf(256);
-  const cosigned = await cosignCheckpoint(policy(), [witness], submission);
-  assert.deepEqual(verifyCheckpoint(policy(), cosigned).witnesses, [{ name: "w1", time: WITNESS_TIME }]);
+  const { note, checkpoint } = await gatherCosignatures(policy(), [witness], submission);
+  assert.deepEqual(verifyCheckpoint(policy(), note), checkpoint);
+  assert.deepEqual(checkpoint?.witnesses, [{ name: "w1", time: WITNESS_TIME }]);
   assert.deepEqual(requests, [`old 0\n\n${new TextDecoder().decode(submission.note)}`]);
   assert.equal(witness.size, 256);
 });
@@ -268,9 +271,9 @@ test("lines of keys we do not know are dropped", async () => {
     const other = formatSignatureLine(await signNote("x\n", "other.example/w", signerOf(9), WITNESS_TIME));
     answer(response, 200, other + (await cosignature(request)) + other);
   });
-  const cosigned = await cosignCheckpoint(policy(), [open()], await submissionOf(256));
+  const { note } = await gatherCosignatures(policy(), [open()], await submissionOf(256));
   assert.deepEqual(
-    parseNote(cosigned).signatures.map(({ name }) => name),
+    parseNote(note).signatures.map(({ name }) => name),
     [ORIGIN, WITNESS],
   );
 });
@@ -280,13 +283,57 @@ test("a quorum is enough; too few say why; one contradiction stops all", async (
   const down = await serve((_, response) => answer(response, 404, "unknown log\n"));
   const split = await serve((_, response) => answer(response, 422, ""));
   const submission = await submissionOf(256);
-  const cosigned = await cosignCheckpoint(policy(), [good.open(), down.open()], submission);
-  assert.equal(verifyCheckpoint(policy(), cosigned).witnesses.length, 1);
-  await assert.rejects(cosignCheckpoint(policy(), [down.open()], submission), (error: Error) => {
-    assert.match(error.message, /answered 404.*unknown log/);
-    return isFailure(false)(error);
+  const enough = await gatherCosignatures(policy(), [good.open(), down.open()], submission);
+  assert.equal(enough.checkpoint?.witnesses.length, 1);
+  const tooFew = await gatherCosignatures(policy(), [down.open()], submission);
+  assert.equal(tooFew.checkpoint, undefined);
+  assert.deepEqual(tooFew.note, submission.note, "the log's own word can still be read");
+  assert.match(tooFew.failures[0]!.message, /answered 404.*unknown log/);
+  await assert.rejects(gatherCosignatures(policy(), [good.open({ size: 256 }), split.open()], submission), isSplit);
+});
+
+test("one address that signs with two keys is asked once", async () => {
+  const second = signerOf(3);
+  const { requests, url } = await serve(async (request, response) => {
+    const text = parseNote(utf8(request.slice(request.indexOf("\n\n") + 2))).text;
+    const other = formatSignatureLine(await signNote(text, "witness.example/w2", second, WITNESS_TIME));
+    answer(response, 200, other + (await cosignature(request)));
   });
-  await assert.rejects(cosignCheckpoint(policy(), [good.open({ size: 256 }), split.open()], submission), isSplit);
+  const both: LogPolicy = {
+    logs: [{ verifier: logVerifier }],
+    witnesses: [
+      { name: "w1", verifier: witnessVerifier, url },
+      { name: "w2", verifier: noteVerifier("witness.example/w2", second.publicKey, 4), url },
+      { name: "unreachable", verifier: noteVerifier("witness.example/w3", signerOf(4).publicKey, 4) },
+    ],
+    groups: [{ name: "some", threshold: 2, members: ["w1", "w2", "unreachable"] }],
+    quorum: "some",
+  };
+  const witnesses = [...witnessesByAddress(both).values()].map((members) => openWitness(logVerifier, members));
+  assert.deepEqual(
+    witnesses.map(({ names }) => names),
+    [["w1", "w2"]],
+  );
+  const { checkpoint } = await gatherCosignatures(both, witnesses, await submissionOf(256));
+  assert.deepEqual(checkpoint?.witnesses.map(({ name }) => name).sort(), ["w1", "w2"]);
+  assert.equal(requests.length, 1);
+});
+
+test("a start asks whether a witness has seen more, and sends no proof", async () => {
+  for (const held of [0, 255, 256]) {
+    const { requests, open } = await serve(honest(held));
+    const witness = open();
+    await witness.confirm((await submissionOf(256)).note);
+    assert.equal(witness.size, held);
+    assert.match(requests[0]!, /^old 256\n\n/);
+    // What it told saves the question later.
+    await witness.cosign(await submissionOf(257));
+    assert.equal(requests.length, 2);
+  }
+  const { note } = await submissionOf(256);
+  await assert.rejects((await serve(honest(257))).open().confirm(note), isSplit);
+  await assert.rejects((await serve((_, response) => answer(response, 422, ""))).open().confirm(note), isSplit);
+  await assert.rejects((await serve((_, response) => answer(response, 503, ""))).open().confirm(note), isFailure(true));
 });
 
 test("a note of another log, or of nobody, is never submitted", async () => {
@@ -303,6 +350,6 @@ test("a note of another log, or of nobody, is never submitted", async () => {
 test("a witness without an http address cannot be opened", () => {
   for (const url of [undefined, "witness.example", "ftp://witness.example/"]) {
     const witness = { name: "w1", verifier: witnessVerifier, ...(url !== undefined && { url }) };
-    assert.throws(() => openWitness(logVerifier, witness), OperationError);
+    assert.throws(() => openWitness(logVerifier, [witness]), OperationError);
   }
 });

@@ -1,7 +1,6 @@
 /**
  * Asking witnesses to cosign a checkpoint (C2SP tlog-witness v1.0.0, the log's side).
  *
- *     POST <witness>/add-checkpoint       old <size> LF, proof hashes, LF, the signed checkpoint
  *     200                                 cosignature lines
  *     409  text/x.tlog.size               another old size, namely this one: prove again from there
  *     422, or 409 without a size          the tree does not extend the one that the witness saw
@@ -15,7 +14,6 @@ import {
   concat,
   equalBytes,
   FormatError,
-  formatBase64,
   formatNote,
   formatSignatureLine,
   type Hash,
@@ -23,7 +21,6 @@ import {
   type NoteVerifier,
   OperationError,
   openNote,
-  PROOF_HASHES_MAX,
   parseDecimal,
   parseNote,
   parseUtf8,
@@ -31,7 +28,14 @@ import {
   utf8,
   VerificationError,
 } from "@viafabric/schemas";
-import { type LogPolicy, type PolicyWitness, policyOfLog, verifyCheckpoint } from "./policy.ts";
+import {
+  type LogPolicy,
+  type PolicyWitness,
+  policyOfLog,
+  type VerifiedCheckpoint,
+  verifyCheckpoint,
+} from "./policy.ts";
+import { ADD_CHECKPOINT_PATH, formatAddCheckpoint, SIZE_TYPE } from "./witness-protocol.ts";
 
 export interface Submission {
   /** The signed note. Cosignatures in it are not sent on: a witness wants the log's word, and limits its requests. */
@@ -47,16 +51,24 @@ export interface WitnessOptions {
   readonly attemptsMax?: number;
 }
 
+/** One address, and whoever of the policy signs there. */
 export interface Witness {
-  readonly name: string;
+  /** As the policy has it. */
+  readonly url: string;
+  readonly names: readonly string[];
   /** What it cosigned last, as far as we know. To be kept for the next run. */
   readonly size: number;
   /**
-   * Its verified cosignature. Requests run one after the other.
+   * Its verified cosignatures, one at least. Requests run one after the other.
    * @throws VerificationError ERR_WITNESS_SPLIT, and again at every later call; its cause is the WitnessEvidence
    * @throws OperationError ERR_WITNESS when it refuses or cannot be reached
    */
-  cosign(submission: Submission): Promise<NoteSignature>;
+  cosign(submission: Submission): Promise<readonly NoteSignature[]>;
+  /**
+   * Shows it a checkpoint that is known to be the newest, before anything newer is signed. It answers that it has
+   * seen no more, or it throws as `cosign` does.
+   */
+  confirm(note: Uint8Array): Promise<void>;
 }
 
 /** What a witness was asked and answered when it contradicted us. */
@@ -74,7 +86,6 @@ const WITNESS_ATTEMPTS_MAX = 4;
 const RETRY_MS = 50;
 /** Room for a line of every kind of key there is; the largest, ML-DSA, has 3.3 kB. */
 export const WITNESS_ANSWER_BYTES_MAX = 16 * 1024;
-const SIZE_TYPE = "text/x.tlog.size";
 
 interface Answer {
   readonly status: number;
@@ -82,56 +93,83 @@ interface Answer {
   readonly body: string;
 }
 
-/** @param log the key that signs the checkpoints. @throws OperationError ERR_USAGE for a witness without an address */
-export function openWitness(log: NoteVerifier, witness: PolicyWitness, options: WitnessOptions = {}): Witness {
-  return new WitnessClient(log, witness, options);
+/**
+ * @param log the key that signs the checkpoints
+ * @param witnesses who sign at one address
+ * @throws OperationError ERR_USAGE for a witness without an address
+ */
+export function openWitness(
+  log: NoteVerifier,
+  witnesses: readonly [PolicyWitness, ...PolicyWitness[]],
+  options: WitnessOptions = {},
+): Witness {
+  return new WitnessClient(log, witnesses, options);
+}
+
+/** The witnesses that can be asked, by address: each is asked once, whatever number of keys it signs with. */
+export function witnessesByAddress({
+  witnesses,
+}: LogPolicy): ReadonlyMap<string, readonly [PolicyWitness, ...PolicyWitness[]]> {
+  const found = new Map<string, [PolicyWitness, ...PolicyWitness[]]>();
+  for (const witness of witnesses) {
+    if (witness.url === undefined) continue;
+    const others = found.get(witness.url);
+    if (others) others.push(witness);
+    else found.set(witness.url, [witness]);
+  }
+  return found;
+}
+
+export interface Gathered {
+  /** The note with every cosignature that was had. */
+  readonly note: Uint8Array;
+  /** What the policy accepts; undefined while too few have cosigned. */
+  readonly checkpoint: VerifiedCheckpoint | undefined;
+  /** Why some of those who were asked did not cosign. */
+  readonly failures: readonly OperationError[];
 }
 
 /**
- * Asks all witnesses at once. One that contradicts us ends it, whatever the others say.
- * @returns the note with their cosignatures, which `policy` accepts
- * @throws VerificationError ERR_WITNESS_SPLIT; OperationError ERR_WITNESS when too few answered
+ * Asks all witnesses at once.
+ * @throws VerificationError ERR_WITNESS_SPLIT: one that contradicts us ends it, whatever the others say
  */
-export async function cosignCheckpoint(
+export async function gatherCosignatures(
   policy: LogPolicy,
   witnesses: readonly Witness[],
   submission: Submission,
-): Promise<Uint8Array> {
+): Promise<Gathered> {
   const answers = await Promise.allSettled(witnesses.map((witness) => witness.cosign(submission)));
   const failures = answers.flatMap((answer) => (answer.status === "rejected" ? [answer.reason] : []));
   const split = failures.find((failure) => !(failure instanceof OperationError));
   if (split) throw split;
-  const lines = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
-  const cosigned = concat(submission.note, ...lines.map((line) => utf8(formatSignatureLine(line))));
+  const lines = answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
+  const note = concat(submission.note, ...lines.map((line) => utf8(formatSignatureLine(line))));
   try {
-    verifyCheckpoint(policy, cosigned);
-  } catch (cause) {
-    if (!(cause instanceof VerificationError) || cause.code !== "ERR_WITNESS_QUORUM") throw cause;
-    const reasons = failures.map((failure: OperationError) => failure.message).join("; ");
-    throw new OperationError("ERR_WITNESS", `${cause.message}${reasons && `: ${reasons}`}`, {
-      cause: new AggregateError(failures, reasons),
-      retryable: failures.some((failure: OperationError) => failure.retryable),
-    });
+    return { note, checkpoint: verifyCheckpoint(policy, note), failures };
+  } catch (error) {
+    if (!(error instanceof VerificationError) || error.code !== "ERR_WITNESS_QUORUM") throw error;
+    return { note, checkpoint: undefined, failures };
   }
-  return cosigned;
 }
 
 class WitnessClient implements Witness {
-  readonly name: string;
+  readonly url: string;
+  readonly names: readonly string[];
   readonly #log: NoteVerifier;
-  readonly #verifier: NoteVerifier;
-  readonly #url: URL;
+  readonly #verifiers: readonly NoteVerifier[];
+  readonly #endpoint: URL;
   readonly #attemptsMax: number;
   readonly #ms: number;
   #size: number;
   #split: VerificationError | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(log: NoteVerifier, witness: PolicyWitness, options: WitnessOptions) {
-    this.name = witness.name;
+  constructor(log: NoteVerifier, witnesses: readonly [PolicyWitness, ...PolicyWitness[]], options: WitnessOptions) {
+    this.names = witnesses.map(({ name }) => name);
+    this.url = witnesses[0].url ?? "";
     this.#log = log;
-    this.#verifier = witness.verifier;
-    this.#url = addressOf(witness);
+    this.#verifiers = witnesses.map(({ verifier }) => verifier);
+    this.#endpoint = endpointOf(witnesses[0]);
     this.#size = options.size ?? 0;
     this.#attemptsMax = options.attemptsMax ?? WITNESS_ATTEMPTS_MAX;
     this.#ms = 1000 * (options.secondsMax ?? WITNESS_SECONDS_MAX);
@@ -141,21 +179,38 @@ class WitnessClient implements Witness {
     return this.#size;
   }
 
-  cosign(submission: Submission): Promise<NoteSignature> {
-    const result = this.#queue.then(() => this.#cosign(submission));
+  cosign(submission: Submission): Promise<readonly NoteSignature[]> {
+    return this.#inTurn(() => this.#cosign(submission));
+  }
+
+  confirm(note: Uint8Array): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#split) throw this.#split;
+      const { size } = verifyCheckpoint(policyOfLog(this.#log), note);
+      if (this.#size > size) this.#stop(`it has cosigned ${this.#size} entries, and this log has ${size}`);
+      // From the same size on there is nothing to prove. A witness that is behind says so, and that is all we ask.
+      const request = formatAddCheckpoint({ oldSize: size, proof: [], note: logNote(note, this.#log) });
+      const answer = await this.#post(request);
+      const seen = answer.status === 200 ? size : sizeIn(answer);
+      if (seen === undefined || seen > size) this.#refused(request, answer, seen);
+      this.#size = seen;
+    });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work);
     this.#queue = result.catch(() => {});
     return result;
   }
 
-  async #cosign(submission: Submission): Promise<NoteSignature> {
+  async #cosign(submission: Submission): Promise<readonly NoteSignature[]> {
     if (this.#split) throw this.#split;
     const { size } = verifyCheckpoint(policyOfLog(this.#log), submission.note);
     const note = logNote(submission.note, this.#log);
     for (let attempt = 1; ; attempt++) {
       if (this.#size > size) this.#stop(`it has cosigned ${this.#size} entries, and this log has ${size}`);
       const proof = await submission.prove(this.#size);
-      if (proof.length > PROOF_HASHES_MAX) throw new RangeError(`a proof of ${proof.length} hashes`);
-      const request = `old ${this.#size}\n${proof.map((hash) => `${formatBase64(hash)}\n`).join("")}\n${note}`;
+      const request = formatAddCheckpoint({ oldSize: this.#size, proof, note });
       let answer: Answer;
       try {
         answer = await this.#post(request);
@@ -165,20 +220,20 @@ class WitnessClient implements Witness {
         continue;
       }
       if (answer.status === 200) {
-        const line = this.#read(answer.body, note);
+        const lines = this.#read(answer.body, note);
         this.#size = size;
-        return line;
+        return lines;
       }
       const seen = sizeIn(answer);
       if (seen === undefined || seen > size) this.#refused(request, answer, seen);
       if (attempt >= this.#attemptsMax) throw this.#failed(`does not keep to one size, at last ${seen}`, true);
-      this.#size = seen!;
+      this.#size = seen;
     }
   }
 
   /** Anything but a cosignature or a size that a proof can start from. */
   #refused(request: string, { status, body }: Answer, seen: number | undefined): never {
-    const evidence: WitnessEvidence = { url: this.#url.href, request, status, answer: body };
+    const evidence: WitnessEvidence = { url: this.#endpoint.href, request, status, answer: body };
     if (seen !== undefined) {
       this.#size = seen;
       this.#stop(`it has cosigned ${seen} entries, more than this log has`, evidence);
@@ -189,17 +244,18 @@ class WitnessClient implements Witness {
   }
 
   #stop(reason: string, cause?: WitnessEvidence): never {
-    this.#split = new VerificationError("ERR_WITNESS_SPLIT", `witness ${quote(this.name)}: ${reason}`, { cause });
+    this.#split = new VerificationError("ERR_WITNESS_SPLIT", `${this.#called()}: ${reason}`, { cause });
     throw this.#split;
   }
 
-  /** Its own line; lines of other keys are dropped, and a wrong one of its own key is no cosignature. */
-  #read(body: string, note: string): NoteSignature {
+  /** Its own lines; those of other keys are dropped, and a wrong one of its own keys is no cosignature. */
+  #read(body: string, note: Uint8Array): readonly NoteSignature[] {
     try {
-      const cosigned = utf8(note + body);
-      openNote(cosigned, [this.#verifier]);
-      const { name, keyId } = this.#verifier;
-      return parseNote(cosigned).signatures.find((s) => s.name === name && equalBytes(s.keyId, keyId))!;
+      const cosigned = concat(note, utf8(body));
+      const own = openNote(cosigned, this.#verifiers).signatures.map(({ verifier }) => verifier);
+      return parseNote(cosigned).signatures.filter(({ name, keyId }) => {
+        return own.some((verifier) => verifier.name === name && equalBytes(verifier.keyId, keyId));
+      });
     } catch (cause) {
       throw this.#failed("answered with no cosignature of its key", false, cause);
     }
@@ -210,7 +266,7 @@ class WitnessClient implements Witness {
     let body: string;
     try {
       const signal = AbortSignal.timeout(this.#ms);
-      response = await fetch(this.#url, { method: "POST", body: request, redirect: "manual", signal });
+      response = await fetch(this.#endpoint, { method: "POST", body: request, redirect: "manual", signal });
       body = parseUtf8(await readBounded(response));
     } catch (cause) {
       if (cause instanceof FormatError) throw this.#failed("answered with something else than text", false, cause);
@@ -222,23 +278,27 @@ class WitnessClient implements Witness {
   }
 
   #failed(reason: string, retryable: boolean, cause?: unknown): OperationError {
-    return new OperationError("ERR_WITNESS", `witness ${quote(this.name)} ${reason}`, { cause, retryable });
+    return new OperationError("ERR_WITNESS", `${this.#called()} ${reason}`, { cause, retryable });
+  }
+
+  #called(): string {
+    return `witness ${this.names.map(quote).join(", ")}`;
   }
 }
 
-function addressOf({ name, url }: PolicyWitness): URL {
+function endpointOf({ name, url }: PolicyWitness): URL {
   const base = url !== undefined && URL.canParse(url) ? new URL(url.endsWith("/") ? url : `${url}/`) : undefined;
   if (base?.protocol !== "http:" && base?.protocol !== "https:") {
     throw new OperationError("ERR_USAGE", `the policy gives witness ${quote(name)} no http or https address`);
   }
-  return new URL("add-checkpoint", base);
+  return new URL(ADD_CHECKPOINT_PATH, base);
 }
 
 /** The note with the log's own lines only. */
-function logNote(bytes: Uint8Array, log: NoteVerifier): string {
+function logNote(bytes: Uint8Array, log: NoteVerifier): Uint8Array {
   const { text, signatures } = parseNote(bytes);
   const own = signatures.filter(({ name, keyId }) => name === log.name && equalBytes(keyId, log.keyId));
-  return parseUtf8(formatNote({ text, signatures: own }));
+  return formatNote({ text, signatures: own });
 }
 
 /** The size of a 409 that states one. */

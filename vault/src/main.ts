@@ -15,6 +15,7 @@ import {
   readFileIfPresent,
   readPassphrase,
   runProgram,
+  stopSignal,
 } from "@viafabric/platform";
 import { formatBase64, formatHex, formatWords, OperationError, parseDecimal } from "@viafabric/schemas";
 import { CARD_BYTES_MAX, METADATA_BYTES_MAX } from "@viafabric/tuf";
@@ -170,7 +171,7 @@ homeCommand("serve", "Run the vault until Ctrl-C.")
       out.result(result, () => {
         out.line(`Ready at ${out.style("bold", url)}. The authority:\n\n  ${result.words}\n\nCtrl-C stops the vault.`);
       });
-      const failed = await Promise.race([stopped, service.signerEnded.then(() => true)]);
+      const failed = await Promise.race([stopped.then(() => false), service.signerEnded.then(() => true)]);
       if (failed) process.exitCode = EXIT.failed;
       if (failed) out.note("the signer has ended; its reason is above");
     } finally {
@@ -347,13 +348,6 @@ async function listen(app: FastifyInstance, host: string, port: number): Promise
       throw new OperationError("ERR_PORT", `could not listen on ${host}:${candidate}`, { cause });
     }
   }
-}
-
-/** Settles at Ctrl-C, SIGTERM or a closed terminal. @returns false: nothing failed */
-function stopSignal(): Promise<false> {
-  return new Promise((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve(false));
-  });
 }
 
 function hardwareOf(options: InitFlags): { readonly token?: HardwareToken } {
