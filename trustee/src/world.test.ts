@@ -70,6 +70,7 @@ import {
   type GenesisSignatures,
   HEAD_PATH,
   metadataFileName,
+  openEvent,
   type Proposal,
   parseGenesisSignatures,
   parseSigned,
@@ -366,7 +367,7 @@ class TestVault implements World {
       quorums: [quorum],
     });
     const open: OpenEvent = {
-      event: { proposal, approvals: [], rejections: [] },
+      event: openEvent(proposal),
       attachments: new Map(attachBatches({ head, batches: [{ manifest, payloads }] })),
     };
     if (change.open !== false) this.events.set(formatHex(proposal.id), open);
@@ -395,10 +396,9 @@ class TestVault implements World {
       expires: NOW + 14 * DAY,
       quorums: [old, next],
     });
-    const part = (proposal: Proposal): SigningEvent => ({ proposal, approvals: [], rejections: [] });
     const open: OpenEvent = {
-      event: part(events.root),
-      parts: { targets: part(events.targets), batches: part(events.batches) },
+      event: openEvent(events.root),
+      parts: { targets: openEvent(events.targets), batches: openEvent(events.batches) },
       attachments: new Map(attachRotation(head, (given.cards ?? []).map(verifyEnrolmentCard))),
     };
     this.events.set(formatHex(events.root.id), open);
@@ -431,7 +431,7 @@ class TestVault implements World {
       quorums: [roles.targets],
     });
     const open: OpenEvent = {
-      event: { proposal, approvals: [], rejections: [] },
+      event: openEvent(proposal),
       attachments: new Map(attachments),
     };
     this.events.set(formatHex(proposal.id), open);

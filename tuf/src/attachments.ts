@@ -34,6 +34,10 @@ export interface AttachedBatches {
 
 /** Batches of one proposal. A larger issue is several proposals. */
 export const PROPOSED_BATCHES_MAX = 64;
+/** Tokens of all batches in one proposal: what is approved together goes into the log in one append. */
+export const PROPOSED_TOKENS_MAX = BATCH_TOKENS_MAX;
+/** Of all attachments together: in base64 it still fits what a trustee's tool reads from a vault. */
+export const PROPOSED_BYTES_MAX = 40 * 1024 * 1024;
 /** A proposal for `batches` always has it. */
 export const HEAD_ATTACHMENT = "head.cbor";
 /** Where the cards of a rotation are. */

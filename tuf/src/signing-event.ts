@@ -4,8 +4,12 @@
  * The id of a proposal is SHA-256 of the exact bytes to be signed, shown whole as 24 words. Approvals and rejections
  * are only ever added, one per public key and never both, each verified on arrival. The k-th approval freezes the file;
  * n−k+1 rejections make k approvals impossible. A dead event burns its version.
+ *
+ *     open ──▶ ready ──▶ published
+ *       └──▶ expired, superseded, rejected        (ready ──▶ superseded when its base is gone before it was used)
  */
 import {
+  CodedError,
   concat,
   FormatError,
   formatHex,
@@ -46,15 +50,22 @@ export interface Rejection {
   readonly signature: Uint8Array;
 }
 
-export interface SigningEvent {
-  readonly proposal: Proposal;
+/** What trustees have said, one of the two for each public key. */
+export interface Voices {
   readonly approvals: readonly TufSignature[];
   readonly rejections: readonly Rejection[];
-  /** What happened to it afterwards; facts that the pure rules here cannot know. */
-  readonly outcome?: "published" | "superseded";
 }
 
-export type EventState = "open" | "ready" | "published" | "expired" | "superseded" | "rejected";
+export interface SigningEvent extends Voices {
+  readonly proposal: Proposal;
+  /** What arrived after the k-th approval had frozen the file: evidence, counted by nobody and in no file. */
+  readonly late: Voices;
+  /** What happened to it afterwards; facts that the pure rules here cannot know. */
+  readonly outcome?: "published" | "superseded" | "expired";
+}
+
+export const EVENT_STATES = ["open", "ready", "published", "expired", "superseded", "rejected"] as const;
+export type EventState = (typeof EVENT_STATES)[number];
 
 export const REJECTION_CONTEXT = "rejection";
 export const REJECTION_REASON_LENGTH_MAX = 200;
@@ -77,28 +88,52 @@ export function createProposal(
   return { id: sha256(signed), role, version, signed, created, expires, quorums };
 }
 
+/** A proposal that nobody has answered yet. */
+export function openEvent(proposal: Proposal): SigningEvent {
+  return { proposal, approvals: [], rejections: [], late: { approvals: [], rejections: [] } };
+}
+
 /**
- * Adds one approval. The same approval again changes nothing.
+ * Adds one approval. One trustee's key on two devices is one approval, also where the two signatures differ.
  * @throws VerificationError ERR_SIGNATURE, ERR_PROPOSAL_CLOSED
  */
 export function approve(event: SigningEvent, approval: TufSignature, now: number): SigningEvent {
   const key = holderOf(event.proposal, approval.keyid);
   if (!isMetadataSignature(key, event.proposal.signed, approval.sig))
     throw new VerificationError("ERR_SIGNATURE", `the approval by ${approval.keyid} is not over this proposal`);
-  if (event.approvals.some((known) => known.keyid === approval.keyid)) return event;
-  assertOpen(event, approval.keyid, now);
-  return { ...event, approvals: [...event.approvals, approval] };
+  const { keyid } = approval;
+  const add = (voices: Voices): Voices => ({ ...voices, approvals: [...voices.approvals, approval] });
+  return spoken(event, "approvals", keyid) ? event : speak(event, keyid, now, add);
 }
 
 /** @throws VerificationError ERR_SIGNATURE, ERR_PROPOSAL_CLOSED; FormatError ERR_PROPOSAL for an unusable reason */
 export function reject(event: SigningEvent, authority: Uint8Array, rejection: Rejection, now: number): SigningEvent {
-  const key = holderOf(event.proposal, rejection.keyid);
-  const input = rejectionInput(authority, event.proposal.id, rejection.reason);
-  if (!isValidSignature(key, input, rejection.signature))
-    throw new VerificationError("ERR_SIGNATURE", `the rejection by ${rejection.keyid} is not of this proposal`);
-  if (event.rejections.some((known) => known.keyid === rejection.keyid)) return event;
-  assertOpen(event, rejection.keyid, now);
-  return { ...event, rejections: [...event.rejections, rejection] };
+  verifyRejection(event.proposal, authority, rejection);
+  const { keyid } = rejection;
+  const add = (voices: Voices): Voices => ({ ...voices, rejections: [...voices.rejections, rejection] });
+  return spoken(event, "rejections", keyid) ? event : speak(event, keyid, now, add);
+}
+
+/**
+ * The rejections that prove themselves, each key once: what may be shown as a trustee's word.
+ * @param rejections from anywhere
+ */
+export function provenRejections(
+  proposal: Pick<Proposal, "id" | "quorums">,
+  authority: Uint8Array,
+  rejections: readonly Rejection[],
+): readonly Rejection[] {
+  const proven = new Map<string, Rejection>();
+  for (const rejection of rejections) {
+    try {
+      verifyRejection(proposal, authority, rejection);
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      continue;
+    }
+    if (!proven.has(rejection.keyid)) proven.set(rejection.keyid, rejection);
+  }
+  return [...proven.values()];
 }
 
 /** @param now unix seconds */
@@ -139,15 +174,31 @@ export async function signRejection(
   return { keyid: keyId(signer.publicKey), reason, signature };
 }
 
-function assertOpen(event: SigningEvent, keyid: string, now: number): void {
+/** A frozen file stays as it is, so what comes later is kept beside it; a dead proposal takes nothing any more. */
+function speak(event: SigningEvent, keyid: string, now: number, add: (voices: Voices) => Voices): SigningEvent {
   const state = stateOf(event, now);
-  if (state !== "open")
+  if (state === "expired" || state === "superseded" || state === "rejected")
     throw new VerificationError("ERR_PROPOSAL_CLOSED", `proposal ${formatHex(event.proposal.id)} is ${state}`);
-  if ([...event.approvals, ...event.rejections].some((known) => known.keyid === keyid))
+  if (spoken(event, "approvals", keyid) || spoken(event, "rejections", keyid))
     throw new VerificationError("ERR_PROPOSAL_CLOSED", `${keyid} has already spoken on this proposal`);
+  return state === "open" ? { ...event, ...add(event) } : { ...event, late: add(event.late) };
 }
 
-function holderOf(proposal: Proposal, keyid: string): PublicKey {
+function spoken(event: SigningEvent, how: keyof Voices, keyid: string): boolean {
+  return [...event[how], ...event.late[how]].some((known) => known.keyid === keyid);
+}
+
+function verifyRejection(
+  proposal: Pick<Proposal, "id" | "quorums">,
+  authority: Uint8Array,
+  { keyid, reason, signature }: Rejection,
+): void {
+  const key = holderOf(proposal, keyid);
+  if (!isValidSignature(key, rejectionInput(authority, proposal.id, reason), signature))
+    throw new VerificationError("ERR_SIGNATURE", `the rejection by ${keyid} is not of this proposal`);
+}
+
+function holderOf(proposal: Pick<Proposal, "quorums">, keyid: string): PublicKey {
   const key = proposal.quorums.flatMap((role) => role.keys).find((candidate) => keyId(candidate) === keyid);
   if (!key) throw new VerificationError("ERR_SIGNATURE", `${quote(keyid)} has no say in this proposal`);
   return key;

@@ -1,9 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import {
   type Action,
   decodeKit,
@@ -19,150 +16,15 @@ import {
   type Signer,
   sha256,
   signingInput,
-  signRequest,
-  utf8,
 } from "@viafabric/schemas";
-import {
-  attachBatches,
-  buildBatches,
-  createProposal,
-  keyId,
-  type Proposal,
-  parseMetadata,
-  signMetadata,
-  signRejection,
-} from "@viafabric/tuf";
-import Fastify, { type FastifyInstance } from "fastify";
+import { keyId, parseMetadata, signMetadata, signRejection } from "@viafabric/tuf";
+import Fastify from "fastify";
 import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
-import { buildApp } from "./app.ts";
 import { requireSignedRequests, type Who } from "./auth.ts";
-import { KEYS, NOW, namedSigner, publishedWorld, requestJson, signedBy } from "./fixtures.test.ts";
-import { assembleGenesis } from "./genesis-folder.ts";
-import { buildKit, sealKit, verifyKit } from "./kits.ts";
+import { KEYS, NOW, namedSigner, requestJson } from "./fixtures.test.ts";
 import type { DatabaseTarget } from "./postgres.ts";
-import type { KitRecord } from "./records.ts";
-import type { Store } from "./store.ts";
-import { emptyStore, query } from "./testing-database.test.ts";
-
-const COUNT = 4;
-const world = await publishedWorld(COUNT);
-const { trusted } = assembleGenesis(world.genesis, await signedBy(world.genesis, world.trustees.slice(0, 3)), NOW);
-const authority = world.genesis.authority;
-const ACTORS: Readonly<Record<Who, Signer>> = {
-  trustee: world.trustees[0]!,
-  operator: namedSigner("operator"),
-  station: KEYS.station,
-  release: KEYS.release,
-};
-const kitId = new Uint8Array(16).fill(7);
-
-interface TestVault {
-  readonly app: FastifyInstance;
-  readonly store: Store;
-  readonly target: DatabaseTarget;
-  readonly proposal: Proposal;
-  /** Sends a request as `signer`, or unsigned; `headers` replace those of the signature. */
-  send(
-    signer: Signer | undefined,
-    method: string,
-    url: string,
-    body?: unknown,
-    headers?: Record<string, string>,
-  ): Promise<{ status: number; json: Record<string, unknown>; headers: Record<string, string> }>;
-  signed(signer: Signer, method: string, url: string, body?: unknown, time?: number): Promise<Record<string, string>>;
-}
-
-/** A vault with one batch in the log, its kit ready, and one proposal before the trustees. */
-async function testVault(): Promise<TestVault> {
-  const { store, target } = await emptyStore();
-  const folder = await mkdtemp(path.join(tmpdir(), "vault-app-"));
-  after(() => rm(folder, { recursive: true }));
-  const publicFolder = path.join(folder, "public");
-  const { material } = world;
-  await mkdir(path.join(publicFolder, "batch/0"), { recursive: true });
-  await mkdir(path.join(publicFolder, "log"));
-  await writeFile(path.join(publicFolder, "batch/0/leaves.bin"), material.leaves);
-  await writeFile(path.join(publicFolder, "log/checkpoint"), "note\n");
-  await writeFile(path.join(folder, "secret"), "not public");
-
-  const first = await propose(store, 2, true);
-  const manifestHash = sha256(material.batch.manifestBytes);
-  await store.saveLeafIndex(manifestHash, 5);
-  const kit = { id: kitId, manifestHash, station: KEYS.station.publicKey.kid, first: 0, count: COUNT, created: NOW };
-  const nothing = { immutable: [], hints: [], roots: [], pointers: {} };
-  await store.addPublication(nothing, NOW, { events: [first.id], statusEvents: [], kits: [kit] });
-  await store.finishPublication((await store.openPublication())!.id);
-  const proposal = await propose(store, 3, false);
-  const app = await buildApp({
-    store,
-    trust: () => trusted,
-    publicFolder,
-    async sealKit(record: KitRecord, publicKey: Uint8Array) {
-      const built = buildKit(material, record.station, record.id, record.created);
-      verifyKit(built, world.node, NOW);
-      return sealKit(built, publicKey);
-    },
-    now: () => NOW,
-    wake: () => {},
-    health: () => ({ logSize: 7 }),
-    rateMax: 100_000,
-  });
-  after(() => app.close());
-  const encode = (body: unknown): Uint8Array => (body === undefined ? new Uint8Array(0) : utf8(JSON.stringify(body)));
-  const signed: TestVault["signed"] = async (signer, method, url, body, time = NOW) =>
-    signRequest(signer, authority, {
-      method,
-      path: url,
-      body: encode(body),
-      time,
-      nonce: new Uint8Array(randomBytes(16)),
-    });
-  return {
-    app,
-    store,
-    target,
-    proposal,
-    signed,
-    async send(signer, method, url, body, headers) {
-      const proof = headers ?? (signer ? await signed(signer, method, url, body) : {});
-      const response = await app.inject({
-        method: method as "GET",
-        url,
-        headers: { ...proof, ...(body !== undefined && { "content-type": "application/json" }) },
-        ...(body !== undefined && { payload: Buffer.from(encode(body)) }),
-      });
-      const json = /json/.test(String(response.headers["content-type"])) ? response.json() : {};
-      return { status: response.statusCode, json, headers: response.headers as Record<string, string> };
-    },
-  };
-}
-
-async function propose(store: Store, version: number, withBatch: boolean): Promise<Proposal> {
-  const { material } = world;
-  const head = world.node.trust!.head;
-  const headBytes = utf8(`head ${head.size}`);
-  const signed = buildBatches({ version, expires: NOW + 86_400, head: headBytes });
-  const quorums = [trusted.approvers];
-  const proposal = createProposal({ role: "batches", signed, created: NOW, expires: NOW + 3600, quorums });
-  const { batch } = material;
-  const attached = withBatch ? [{ manifest: batch.manifestBytes, payloads: batch.payloads }] : [];
-  const attachments = [...attachBatches({ head: headBytes, batches: attached })];
-  const row = {
-    manifestHash: sha256(batch.manifestBytes),
-    eventId: proposal.id,
-    seq: 0,
-    first: 0,
-    count: COUNT,
-    manifest: batch.manifestBytes,
-    uidKey: new Uint8Array(60),
-  };
-  await store.addEvent({
-    proposal,
-    attachments: attachments.map(([name, bytes]) => ({ name, bytes })),
-    batches: withBatch ? [{ batch: row, tokens: batch.tokens }] : [],
-  });
-  return proposal;
-}
+import { ACTORS, authority, COUNT, kitId, testVault, trusted, world } from "./testing-app.test.ts";
+import { query } from "./testing-database.test.ts";
 
 /** How many rows every table has: what "nothing changed" means. */
 async function rows(target: DatabaseTarget): Promise<Record<string, unknown>> {
@@ -284,17 +146,16 @@ test("approvals at the same moment both count, the same trustee counts once, and
     [200, 200],
   );
   const again = await approve(a);
-  assert.deepEqual(again.json, { state: "open", approved: 2, rejected: 0 });
+  assert.deepEqual(again.json, { state: "open", approved: 2, rejected: 0, late: 0 });
   const forged = await vault.send(a, "POST", url, {
     keyid: keyId(c.publicKey),
     signature: formatHex((await signMetadata(a, signed)).sig),
   });
   assert.equal(forged.status, 403, "nobody signs for another");
   const third = await approve(c);
-  assert.deepEqual(third.json, { state: "ready", approved: 3, rejected: 0 });
+  assert.deepEqual(third.json, { state: "ready", approved: 3, rejected: 0, late: 0 });
   const late = await approve(d);
-  assert.equal(late.status, 409);
-  assert.equal(late.json.code, "ERR_PROPOSAL_CLOSED");
+  assert.deepEqual(late.json, { state: "ready", approved: 3, rejected: 0, late: 1 }, "kept, and not counted");
   const event = await vault.store.event(id);
   const { signatures } = parseMetadata("targets", event!.metadata!);
   assert.deepEqual(
@@ -312,7 +173,7 @@ test("n - k + 1 rejections end a proposal, and nobody speaks twice", async () =>
     return vault.send(trustee, "POST", `${url}/rejections`, { keyid, reason, signature: formatHex(signature) });
   };
   const [a, b, c] = world.trustees as [Signer, Signer, Signer];
-  assert.deepEqual((await reject(a)).json, { state: "open", approved: 0, rejected: 1 });
+  assert.deepEqual((await reject(a)).json, { state: "open", approved: 0, rejected: 1, late: 0 });
   const { keyid, sig } = await signMetadata(a, signed);
   const both = await vault.send(a, "POST", `${url}/approvals`, { keyid, signature: formatHex(sig) });
   assert.equal(both.status, 409);

@@ -22,6 +22,7 @@ import {
   URI_LENGTH_MAX,
   VerificationError,
 } from "@viafabric/schemas";
+import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX } from "@viafabric/tuf";
 
 export interface BatchRequest {
   readonly profile: string;
@@ -84,6 +85,28 @@ const REQUIRED = [
 /** `station` is the short form of `stations` with one entry. */
 const STATION_FIELDS = ["station", "stations"] as const;
 
+/**
+ * One batch, or `{"batches": […]}`: several that are put before the trustees in one proposal.
+ * @param value parsed JSON. @throws FormatError ERR_BATCH_REQUEST, ERR_DID, ERR_KEY, ERR_HEX
+ */
+export function parseBatchRequests(value: unknown): readonly BatchRequest[] {
+  if (typeof value !== "object" || value === null || !Object.hasOwn(value, "batches"))
+    return [parseBatchRequest(value)];
+  const [[, list], ...others] = Object.entries(value) as [[string, unknown], ...unknown[]];
+  if (others.length > 0) throw wrong("beside batches there is nothing");
+  if (!Array.isArray(list) || list.length === 0 || list.length > PROPOSED_BATCHES_MAX)
+    throw wrong(`batches must be a list of 1 to ${PROPOSED_BATCHES_MAX}`);
+  const requests = list.map(parseBatchRequest);
+  const tokens = tokensOf(requests);
+  if (tokens > PROPOSED_TOKENS_MAX)
+    throw wrong(`${tokens} tokens in one proposal, which takes ${PROPOSED_TOKENS_MAX}; ask in several requests`);
+  return requests;
+}
+
+export function tokensOf(requests: readonly BatchRequest[]): number {
+  return requests.reduce((sum, { subjects }) => sum + subjects.length, 0);
+}
+
 /** @param value parsed JSON. @throws FormatError ERR_BATCH_REQUEST, ERR_DID, ERR_KEY, ERR_HEX */
 export function parseBatchRequest(value: unknown): BatchRequest {
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("not an object");
@@ -127,11 +150,16 @@ export interface RequestTrust {
   readonly rules: Rules;
 }
 
+/** What trust files have a say in; `stations` and `release` by their kids. */
+export type AllowedBatch = Pick<BatchRequest, "profile" | "nbf" | "claimBy" | "release"> & {
+  readonly stations: readonly { readonly kid: Uint8Array }[];
+};
+
 /**
  * Whether the trust files allow this request at `now` (unix seconds).
  * @throws VerificationError ERR_BATCH_PROFILE, ERR_BATCH_KEY, ERR_BATCH_TIME
  */
-export function verifyBatchRequest(request: BatchRequest, trust: RequestTrust, now: number): void {
+export function verifyBatchRequest(request: AllowedBatch, trust: RequestTrust, now: number): void {
   if (!trust.rules.ages.has(request.profile)) {
     throw new VerificationError("ERR_BATCH_PROFILE", `profile ${quote(request.profile)} is not in the trustees' rules`);
   }

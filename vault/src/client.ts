@@ -43,18 +43,23 @@ export class VaultClient {
     return response.text();
   }
 
+  /** @param value undefined: no body, only the path says it */
   async post(path: string, value: unknown, signer: Signer): Promise<Answer> {
-    const body = utf8(JSON.stringify(value));
+    const body = value === undefined ? undefined : utf8(JSON.stringify(value));
     const target = new URL(path, this.#base);
     const headers = await signRequest(signer, this.#authority, {
       method: "POST",
       path: target.pathname + target.search,
-      body,
+      body: body ?? new Uint8Array(0),
       time: this.#now(),
       nonce: new Uint8Array(randomBytes(REQUEST_NONCE_BYTES)),
     });
-    const json = { ...headers, "content-type": "application/json" };
-    return answerOf(path, await this.#fetch(path, { method: "POST", body: Buffer.from(body), headers: json }));
+    const request = {
+      method: "POST",
+      headers: { ...headers, ...(body && { "content-type": "application/json" }) },
+      ...(body && { body: Buffer.from(body) }),
+    };
+    return answerOf(path, await this.#fetch(path, request));
   }
 
   async #fetch(path: string, request: RequestInit): Promise<Response> {

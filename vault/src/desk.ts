@@ -77,7 +77,7 @@ export class Desk {
     const desk = new Desk(deps, log, published);
     try {
       if (published) await desk.#hold(published);
-      if (decided) await deps.store.finishPublication(decided.id);
+      if (decided) await deps.store.finishPublication(decided.id, deps.now());
     } catch (error) {
       await log.close();
       throw error;
@@ -113,13 +113,13 @@ export class Desk {
 
   /** Makes what was decided visible, reads it back, and only then calls it published. */
   async publishDecided(): Promise<void> {
-    const { store } = this.deps;
+    const { store, now } = this.deps;
     const decided = await store.openPublication();
     if (!decided) return;
     await publish(this.storage, decided.publication);
     const published = await readPublished(this.deps.publicFolder, this.deps.pinnedRoot);
     if (published) await this.#hold(published);
-    await store.finishPublication(decided.id);
+    await store.finishPublication(decided.id, now());
     this.#issued = [];
   }
 

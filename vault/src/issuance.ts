@@ -32,6 +32,7 @@ import {
   type BatchRequest,
   issuerAt,
   parseBatchRequest,
+  parseBatchRequests,
   type RequestTrust,
   verifyBatchRequest,
 } from "./batch-request.ts";
@@ -80,6 +81,13 @@ export function validateRequest(value: unknown, trust: RequestTrust, now: number
   const request = parseBatchRequest(value);
   verifyBatchRequest(request, trust, now);
   return request;
+}
+
+/** What is asked for in one request: one batch, or several that are approved together or not at all. */
+export function validateRequests(value: unknown, trust: RequestTrust, now: number): readonly BatchRequest[] {
+  const requests = parseBatchRequests(value);
+  for (const request of requests) verifyBatchRequest(request, trust, now);
+  return requests;
 }
 
 /**
@@ -142,6 +150,28 @@ export function planBatch(
   const head = nextHead(state, manifestBytes, first + count, now);
   const frozen = { manifest, manifestBytes, tokens, payloads, leaves: concat(...entries) };
   return { ...frozen, uidKey, head, headBytes: encodeHead(head) };
+}
+
+/**
+ * Several batches under one head: one after the other in the head's tree, and with adjoining index ranges. The head of
+ * the last plan is the one to be signed; those of the others are nobody's.
+ */
+export function planBatches(
+  requests: readonly BatchRequest[],
+  state: IssuanceState,
+  random: (length: number) => Uint8Array,
+  now: number,
+): readonly BatchPlan[] {
+  const plans: BatchPlan[] = [];
+  let next = state;
+  for (const request of requests) {
+    const plan = planBatch(request, next, random, now);
+    const manifests = next.manifests.clone();
+    manifests.append(hashLeaf(manifestHash(plan.manifestBytes)));
+    next = { ...next, head: plan.head, manifests };
+    plans.push(plan);
+  }
+  return plans;
 }
 
 /** Each station's part of the batch, one after the other. */

@@ -17,7 +17,7 @@ import {
   runProgram,
   stopSignal,
 } from "@viafabric/platform";
-import { formatBase64, formatHex, formatWords, OperationError, parseDecimal } from "@viafabric/schemas";
+import { formatBase64, formatHex, formatWords, OperationError, parseDecimal, type Signer } from "@viafabric/schemas";
 import { CARD_BYTES_MAX, METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import { pino } from "pino";
@@ -25,7 +25,7 @@ import { VaultClient } from "./client.ts";
 import { ceremonyState, type HardwareToken, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
 import { keysCommands } from "./keys-cli.ts";
-import { type BatchWishes, batchRequestOf, parseEventId, sendRequest, waitFor } from "./operate.ts";
+import { type BatchWishes, batchRequestOf, parseEventId, sendRequest, waitFor, withdraw } from "./operate.ts";
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
 import { runGenesis, startService } from "./service.ts";
@@ -53,6 +53,7 @@ Examples
   via vault propose --add card.json        another station or release officer
   via vault wait EVENT                     until an event is published
   via vault keys rotate issuer             a new key in the HSM, and a proposal that it takes over
+  via vault withdraw EVENT                 take back what you asked for
   via vault status
 
 A database elsewhere is named by DATABASE_URL; otherwise PostgreSQL runs in the home folder.
@@ -186,7 +187,7 @@ interface AskFlags extends Options {
 }
 
 interface RequestFlags extends AskFlags {
-  readonly subjects: string;
+  readonly subjects: readonly string[];
   readonly profile?: string;
   readonly creditClass: string;
   readonly quota: string;
@@ -201,7 +202,7 @@ interface RequestFlags extends AskFlags {
 }
 
 askOptions(clientCommand("request", "Ask for a batch of tokens, signed with the operator key."))
-  .requiredOption("--subjects <file>", "one did:key a line; one token for each")
+  .requiredOption("--subjects <file>", "one did:key a line, one token for each; once for each batch", collect)
   .option("--profile <id>", "capability profile; may be left out when there is only one")
   .option("--credit-class <name>", "class of credits", "community")
   .option("--quota <n>", "credits at the beginning", "100")
@@ -257,6 +258,31 @@ keysCommands(vault, DEFAULT_HOME, {
     askFor(out, home, options, (await published(home)).trusted.authority, "trust-requests", body),
 });
 
+clientCommand(
+  "withdraw <id>",
+  "Take back what you asked for: a proposal while trustees look at it, or a waiting request.",
+)
+  .option("--passphrase-file <file>", "of the operator key; the one in private/ when left out")
+  .addHelpText(
+    "after",
+    `
+What others asked for in the same proposal is planned again. To replace a request, withdraw it and ask again.
+
+Example
+  via vault withdraw 5f3c… --home .via/vault`,
+  )
+  .action(async (id: string, options: Omit<AskFlags, "seconds">, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const { trusted } = await published(home);
+    const client = new VaultClient(options.vault, trusted.authority, now);
+    const parsed = parseEventId(id);
+    const what = await withdraw(client, await openOperator(home, options.passphraseFile), parsed);
+    out.result({ withdrawn: formatHex(parsed), what }, () =>
+      out.line(`Withdrawn: nobody can sign this ${what} any more.`),
+    );
+  });
+
 interface WaitFlags extends Options {
   readonly vault: string;
   readonly seconds: string;
@@ -309,15 +335,18 @@ async function askFor(
   path: "requests" | "trust-requests",
   body: unknown,
 ): Promise<void> {
-  const ownFile = await readFileIfPresent(home.operatorPassphrase, 1024);
-  const passphrase = await readPassphrase(options.passphraseFile ?? (ownFile && home.operatorPassphrase));
-  const operator = await openKeystore(home.operator, passphrase);
+  const operator = await openOperator(home, options.passphraseFile);
   const client = new VaultClient(options.vault, authority, now);
   const requested = await sendRequest(client, operator, path, body, whole("--seconds", options.seconds));
   out.result(requested, () => {
     out.line(`Proposed to the trustees:\n\n  ${requested.words}\n\n  ${requested.event}\n`);
     out.line(`Each trustee:  via trustee sign ${requested.event} --vault ${options.vault}`);
   });
+}
+
+async function openOperator(home: Home, passphraseFile: string | undefined): Promise<Signer> {
+  const ownFile = await readFileIfPresent(home.operatorPassphrase, 1024);
+  return openKeystore(home.operator, await readPassphrase(passphraseFile ?? (ownFile && home.operatorPassphrase)));
 }
 
 function showStatus(out: Output, status: Readonly<Record<string, unknown>>): void {

@@ -10,6 +10,7 @@ import {
   parseBase64,
   parseHex,
   parseWords,
+  quote,
   type Signer,
   VerificationError,
 } from "@viafabric/schemas";
@@ -17,7 +18,8 @@ import type { TrustedState } from "@viafabric/tuf";
 import type { Answer, VaultClient } from "./client.ts";
 
 export interface BatchWishes {
-  readonly subjects: string;
+  /** Files, one for each batch. */
+  readonly subjects: readonly string[];
   readonly profile?: string;
   readonly creditClass: string;
   readonly quota: number;
@@ -36,16 +38,10 @@ const SUBJECTS_BYTES_MAX = 16 * 1024 * 1024;
 const DAY = 86_400;
 const POLL_MILLISECONDS = 300;
 
-/** The request as JSON. Where only one station, officer or profile exists, it need not be named. */
+/** The request as JSON: one batch for each file of subjects. Where only one station, officer or profile exists, it need not be named. */
 export async function batchRequestOf(wishes: BatchWishes, trusted: TrustedState, now: number): Promise<unknown> {
-  const text = Buffer.from(await readFileBounded(wishes.subjects, SUBJECTS_BYTES_MAX)).toString("utf8");
-  const subjects = text
-    .split(/\r?\n/)
-    .map((line) => line.trim())
-    .filter((line) => line !== "" && !line.startsWith("#"));
-  return {
+  const common = {
     profile: wishes.profile ?? only("profile", [...trusted.rules.ages.keys()]),
-    subjects,
     creditClass: wishes.creditClass,
     quota: wishes.quota,
     unit: wishes.unit,
@@ -59,6 +55,17 @@ export async function batchRequestOf(wishes: BatchWishes, trusted: TrustedState,
     station: wishes.station ?? only("station", keysOf(trusted, "station", now)),
     release: wishes.release ?? only("release", keysOf(trusted, "release", now)),
   };
+  const batches: unknown[] = [];
+  for (const file of wishes.subjects) batches.push({ ...common, subjects: await readSubjects(file) });
+  return batches.length === 1 ? batches[0] : { batches };
+}
+
+async function readSubjects(file: string): Promise<readonly string[]> {
+  const text = Buffer.from(await readFileBounded(file, SUBJECTS_BYTES_MAX)).toString("utf8");
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
 }
 
 function keysOf(trusted: TrustedState, purpose: Purpose, now: number): readonly string[] {
@@ -81,9 +88,9 @@ export interface Requested {
 }
 
 /**
- * Sends a request and waits for its proposal.
- * @param path `requests` for a batch, `trust-requests` for a change of the key list
- * @throws VerificationError ERR_BATCH_REFUSED
+ * Sends a request and waits for its proposal. While another proposal of the same role is before the trustees, it waits.
+ * @param path `requests` for batches, `trust-requests` for a change of the key list
+ * @throws VerificationError ERR_BATCH_REFUSED; OperationError ERR_TIMEOUT
  */
 export async function sendRequest(
   vault: VaultClient,
@@ -93,13 +100,26 @@ export async function sendRequest(
   secondsMax: number,
 ): Promise<Requested> {
   const { id } = await vault.post(path, body, operator);
-  const event = await poll(secondsMax, "proposal", async () => {
+  const event = await poll(secondsMax, `proposal yet for request ${String(id)}`, async () => {
     const request = await vault.find(`requests/${id}`);
     if (request?.state === "refused") throw new VerificationError("ERR_BATCH_REFUSED", String(request.refusal));
     return typeof request?.event === "string" ? request.event : undefined;
   });
   const found = await vault.find(`events/${event}`);
   return { id: String(id), event, words: String(found?.words) };
+}
+
+/**
+ * Takes back what this operator asked for: a proposal that trustees look at, or a request that still waits.
+ * @returns what it was
+ */
+export async function withdraw(vault: VaultClient, operator: Signer, id: Uint8Array): Promise<"event" | "request"> {
+  const name = formatHex(id);
+  const [path, what] = (await vault.find(`events/${name}`))
+    ? ["events", "event" as const]
+    : ["requests", "request" as const];
+  await vault.post(`${path}/${name}/withdrawal`, undefined, operator);
+  return what;
 }
 
 export interface Outcome {
@@ -123,7 +143,10 @@ export async function waitFor(vault: VaultClient, id: Uint8Array, secondsMax: nu
     const event = (await vault.find(`events/${name}`)) ?? (await vault.find(`status-events/${name}`));
     if (!event) throw new OperationError("ERR_NOT_FOUND", `the vault knows no event ${name}`);
     const state = String(event.state);
-    if (DEAD.includes(state)) throw new VerificationError("ERR_PROPOSAL_CLOSED", `event ${name} is ${state}`);
+    if (DEAD.includes(state)) {
+      const reason = typeof event.endReason === "string" ? `: ${quote(event.endReason)}` : "";
+      throw new VerificationError("ERR_PROPOSAL_CLOSED", `event ${name} is ${state}${reason}`);
+    }
     return state === "published" ? event : undefined;
   });
   return {

@@ -2,12 +2,12 @@
  * Proposals, the pure part: what is put before the trustees for a request, or to renew a head whose life runs out.
  */
 import type { VerifiedStatement } from "@viafabric/revocation";
-import { encodeHead, type Floor, type Head, manifestHash } from "@viafabric/schemas";
-import { attachBatches, createProposal, type TrustedState } from "@viafabric/tuf";
+import { encodeHead, type Floor, FormatError, type Head, manifestHash } from "@viafabric/schemas";
+import { attachBatches, createProposal, PROPOSED_BYTES_MAX, type TrustedState } from "@viafabric/tuf";
 import type { BatchRequest } from "./batch-request.ts";
 import { LIFETIMES, type Settings } from "./genesis.ts";
-import { type BatchPlan, type IssuanceState, planBatch, reissuedHead } from "./issuance.ts";
-import type { PlannedEvent } from "./records.ts";
+import { type BatchPlan, type IssuanceState, planBatches, reissuedHead } from "./issuance.ts";
+import type { EventRecord, PlannedEvent } from "./records.ts";
 import { SECRET_NONCE_BYTES, sealSecret } from "./secrets.ts";
 import { planBatchesMetadata } from "./trust-files.ts";
 
@@ -41,12 +41,26 @@ export function isRenewalDue(role: "targets" | "batches", expires: number, now: 
   return expires - now <= LIFETIMES[role] * (1 - RENEWAL_SHARE);
 }
 
-/** @throws VerificationError ERR_INDEX_EXHAUSTED */
-export function proposeBatch(request: BatchRequest, base: ProposalBase): PlannedEvent {
-  const plan = planBatch(request, issuanceState(base), base.random, base.now);
-  const batches = [{ manifest: plan.manifestBytes, payloads: plan.payloads }];
-  const { proposal, attachments } = propose(base, plan.headBytes, batches);
-  return { proposal, attachments, batches: [batchRows(plan, proposal.id, base)] };
+/** Trustees who rejected a renewal are asked again after a week: they may have told the operator to wait. */
+const REJECTED_SECONDS = 7 * 86_400;
+
+/** @param rejected the last event of the role that was rejected, if any was */
+export function isRenewalUnwanted(rejected: EventRecord | undefined, now: number): boolean {
+  return rejected !== undefined && rejected.requestedBy.length === 0 && now < rejected.since + REJECTED_SECONDS;
+}
+
+/**
+ * @param requests at least one; what they ask for is approved together or not at all
+ * @throws VerificationError ERR_INDEX_EXHAUSTED; FormatError ERR_LENGTH for more than a trustee's tool reads
+ */
+export function proposeBatches(requests: readonly BatchRequest[], base: ProposalBase): PlannedEvent {
+  const plans = planBatches(requests, issuanceState(base), base.random, base.now);
+  const { headBytes } = plans.at(-1)!;
+  const batches = plans.map(({ manifestBytes, payloads }) => ({ manifest: manifestBytes, payloads }));
+  const { proposal, attachments } = propose(base, headBytes, batches);
+  const length = attachments.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  if (length > PROPOSED_BYTES_MAX) throw new FormatError("ERR_LENGTH", `a proposal of ${length} bytes; ask for less`);
+  return { proposal, attachments, batches: plans.map((plan) => batchRows(plan, proposal.id, base)) };
 }
 
 /** The same batches under a newly issued head. */

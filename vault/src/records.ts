@@ -14,7 +14,12 @@ export interface Sender {
   readonly nonceUntil: number;
 }
 
-export type RequestState = "waiting" | "planned" | "refused";
+/**
+ * `planned` while trustees look at it. A request whose event expired or was superseded waits again; one that was
+ * rejected does not: whoever asked has to ask again.
+ */
+export const REQUEST_STATES = ["waiting", "planned", "published", "refused", "rejected", "withdrawn"] as const;
+export type RequestState = (typeof REQUEST_STATES)[number];
 
 /** What is asked for: a batch of tokens, or another key list. */
 export type RequestKind = "batch" | "targets";
@@ -29,15 +34,32 @@ export interface RequestRecord {
   readonly proof: string;
   readonly received: number;
   readonly state: RequestState;
+  /** Why it was refused or rejected. */
   readonly refusal?: string;
-  readonly eventId?: Uint8Array;
+  /** The last event that was to answer it. */
+  readonly event?: Pick<EventRecord, "state" | "endReason"> & { readonly id: Uint8Array };
 }
 
 /** A signing event as the rules of `tuf` see it, with what the vault has recorded of its end. */
 export interface EventRecord extends SigningEvent {
   readonly state: EventState;
+  /** When it came into that state. */
+  readonly since: number;
+  /** Why it died, where the state does not say it all. */
+  readonly endReason?: string;
   /** The metadata file, frozen by the k-th signature. */
   readonly metadata?: Uint8Array;
+  /** Who asked for it; nobody for a renewal. */
+  readonly requestedBy: readonly Uint8Array[];
+}
+
+/** How an event goes on. */
+export interface EventMove {
+  readonly state: Exclude<EventState, "open">;
+  readonly at: number;
+  /** With `ready`. */
+  readonly metadata?: Uint8Array;
+  readonly reason?: string;
 }
 
 export interface AttachmentRecord {

@@ -3,17 +3,20 @@
  * and publish, and no other recovery: what a crash left undone is what the loop finds undone.
  *
  * The order of the looks is the order of what must not wait: a statement that was signed before a crash, an approved
- * batch, an approved status event, a publication that is due, and only then new proposals.
+ * batch, an approved status event, a publication that is due, and only then the end of old proposals and new ones.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CodedError, formatHex, OperationError } from "@viafabric/schemas";
+import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX, type ProposalRole } from "@viafabric/tuf";
 import { logAdoption, readAdoption } from "./adopt-targets.ts";
+import { type BatchRequest, tokensOf } from "./batch-request.ts";
 import { Desk, type DeskDependencies } from "./desk.ts";
-import { validateRequest } from "./issuance.ts";
+import { validateRequests } from "./issuance.ts";
 import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
-import { isRenewalDue, type ProposalBase, proposeBatch, proposeRenewal } from "./proposals.ts";
-import type { EventRecord, PlannedEvent, RequestRecord } from "./records.ts";
+import { whyDisallowed, whyOvertaken } from "./obsolete.ts";
+import { isRenewalDue, isRenewalUnwanted, type ProposalBase, proposeBatches, proposeRenewal } from "./proposals.ts";
+import type { EventRecord, PlannedEvent, RequestKind, RequestRecord } from "./records.ts";
 import { epochOf, publicationRound } from "./round.ts";
 import { floorFiles } from "./status-files.ts";
 import { NO_CHANGE, parseTrustChange, proposeTargets, type TrustChange } from "./trust-change.ts";
@@ -34,6 +37,9 @@ const PUNCTUAL_SECONDS = 60;
 /** Status events looked at in one step. */
 const EVENTS_MAX = 100;
 const NONCE_SECONDS = 3600;
+const REQUEST_REFUSED = "request refused";
+/** What requests for a role are called. */
+const KIND_OF = { targets: "targets", batches: "batch" } as const satisfies Partial<Record<ProposalRole, RequestKind>>;
 
 export class Sequencer {
   readonly #deps: SequencerDependencies;
@@ -94,6 +100,9 @@ export class Sequencer {
     const state = await signer.state();
     if (epochOf(state.statement) > held.epoch) return this.#round();
     const ready = await readyEvent(desk);
+    const overtaken =
+      ready && state.accepted[ready.proposal.role] < ready.proposal.version && (await this.#overtaken(ready));
+    if (overtaken) return this.#supersede(ready, overtaken);
     if (ready && (await this.#isUnlogged(ready))) return this.#issue(ready);
     if (await this.#logEvents()) return "status events logged";
     const logged = await store.statusEvents("logged", 1);
@@ -185,12 +194,38 @@ export class Sequencer {
       await store.forgetNonces(now());
       this.#noncesForgotten = now();
     }
-    for (const { proposal } of await store.events("open")) {
-      if (now() < proposal.expires) continue;
-      await store.moveEvent(proposal.id, "open", "expired");
-      return `proposal ${proposal.role} ${proposal.version} expired`;
+    for (const event of await store.events("open")) {
+      const { id, role, version, expires } = event.proposal;
+      if (now() >= expires) {
+        if (await store.moveEvent(id, { state: "expired", at: now() })) return `proposal ${role} ${version} expired`;
+        continue;
+      }
+      const reason = (await this.#overtaken(event)) ?? (await this.#unneeded(event));
+      if (reason !== undefined) return this.#supersede(event, reason);
     }
     return undefined;
+  }
+
+  async #overtaken({ proposal, state }: EventRecord): Promise<string | undefined> {
+    const { store, now } = this.#deps;
+    const { trusted } = this.#desk.need();
+    const batches = await store.batchesOf(proposal.id);
+    const reason = whyOvertaken(proposal, batches, trusted);
+    // What k trustees have approved needs nobody's leave any more.
+    return reason ?? (state === "open" ? whyDisallowed(batches, trusted, now()) : undefined);
+  }
+
+  /** A renewal that nobody has signed yet makes room for a request: its head is newly signed as well. */
+  async #unneeded({ proposal, approvals, requestedBy }: EventRecord): Promise<string | undefined> {
+    if (proposal.role === "root" || approvals.length > 0 || requestedBy.length > 0) return undefined;
+    const [waiting] = await this.#deps.store.waitingRequests(KIND_OF[proposal.role], 1);
+    return waiting && "a renewal that a request makes unnecessary";
+  }
+
+  async #supersede({ proposal }: EventRecord, reason: string): Promise<string> {
+    const { store, now } = this.#deps;
+    await store.moveEvent(proposal.id, { state: "superseded", at: now(), reason });
+    return `proposal ${proposal.role} ${proposal.version} superseded: ${reason}`;
   }
 
   /** One proposal of a role at a time: each version builds on the one before. */
@@ -198,37 +233,67 @@ export class Sequencer {
     const { store, now } = this.#deps;
     const { trusted } = this.#desk.need();
     const open = (await store.events("open")).map(({ proposal }) => proposal.role);
-    for (const kind of ["targets", "batch"] as const) {
-      const role = kind === "batch" ? "batches" : "targets";
+    for (const role of ["targets", "batches"] as const) {
       if (open.includes(role)) continue;
-      const request = await store.waitingRequest(kind);
-      if (request) return this.#answer(request);
+      const waiting = await store.waitingRequests(KIND_OF[role], role === "batches" ? PROPOSED_BATCHES_MAX : 1);
+      if (waiting.length > 0)
+        return role === "batches" ? this.#proposeBatches(waiting) : this.#proposeTargets(waiting[0]!);
       if (!isRenewalDue(role, trusted.expires[role], now())) continue;
-      await store.addEvent(kind === "batch" ? proposeRenewal(await this.#base()) : await this.#targets(NO_CHANGE));
+      const rejected = (await store.events("rejected")).find(({ proposal }) => proposal.role === role);
+      if (isRenewalUnwanted(rejected, now())) continue;
+      await store.addEvent(role === "batches" ? proposeRenewal(await this.#base()) : await this.#targets(NO_CHANGE));
       return `renewal of ${role} proposed`;
     }
     return undefined;
   }
 
-  async #answer(row: RequestRecord): Promise<string> {
-    const { store } = this.#deps;
-    try {
-      const body: unknown = JSON.parse(Buffer.from(row.body).toString("utf8"));
-      const planned =
-        row.kind === "targets" ? await this.#targets(parseTrustChange(body)) : await this.#planBatch(body);
-      await store.addEvent(planned, row.id);
-      return `${planned.proposal.role} ${planned.proposal.version} proposed`;
-    } catch (error) {
-      // Allowed when it came, and not any more; or simply too much. The operator reads why.
-      if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
-      await store.refuseRequest(row.id, `${error.code}: ${error.message}`.slice(0, 1024));
-      return "request refused";
+  /** As many of the waiting requests as go into one proposal, in the order in which they came. */
+  async #proposeBatches(rows: readonly RequestRecord[]): Promise<string> {
+    const { now } = this.#deps;
+    const { trusted } = this.#desk.need();
+    const chosen: { readonly id: Uint8Array; readonly batches: readonly BatchRequest[] }[] = [];
+    for (const { id, body } of rows) {
+      const batches = await this.#answered(id, async () => validateRequests(jsonOf(body), trusted, now()));
+      if (!batches) return REQUEST_REFUSED;
+      if (chosen.length > 0 && !fitOneProposal([...chosen.flatMap((other) => other.batches), ...batches])) break;
+      chosen.push({ id, batches });
     }
+    const base = await this.#base();
+    const plan = (some: typeof chosen) =>
+      proposeBatches(
+        some.flatMap(({ batches }) => batches),
+        base,
+      );
+    // Too much at once may well go one by one: only what does not go alone is refused.
+    const together = chosen.length > 1 && attempt(() => plan(chosen));
+    if (together) return this.#put(together, chosen);
+    const [first] = chosen as [(typeof chosen)[0]];
+    const alone = await this.#answered(first.id, async () => plan([first]));
+    return alone ? this.#put(alone, [first]) : REQUEST_REFUSED;
   }
 
-  async #planBatch(body: unknown): Promise<PlannedEvent> {
-    const request = validateRequest(body, this.#desk.need().trusted, this.#deps.now());
-    return proposeBatch(request, await this.#base());
+  async #proposeTargets({ id, body }: RequestRecord): Promise<string> {
+    const planned = await this.#answered(id, async () => this.#targets(parseTrustChange(jsonOf(body))));
+    return planned ? this.#put(planned, [{ id }]) : REQUEST_REFUSED;
+  }
+
+  async #put(planned: PlannedEvent, requests: readonly { readonly id: Uint8Array }[]): Promise<string> {
+    await this.#deps.store.addEvent(
+      planned,
+      requests.map(({ id }) => id),
+    );
+    return `${planned.proposal.role} ${planned.proposal.version} proposed`;
+  }
+
+  /** What was allowed when it came may not be any more, or is simply too much: the operator reads why. */
+  async #answered<Plan>(request: Uint8Array, plan: () => Promise<Plan>): Promise<Plan | undefined> {
+    try {
+      return await plan();
+    } catch (error) {
+      if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
+      await this.#deps.store.refuseRequest(request, `${error.code}: ${error.message}`);
+      return undefined;
+    }
   }
 
   async #targets(change: TrustChange): Promise<PlannedEvent> {
@@ -255,4 +320,22 @@ export class Sequencer {
       now: now(),
     };
   }
+}
+
+function fitOneProposal(requests: readonly BatchRequest[]): boolean {
+  return requests.length <= PROPOSED_BATCHES_MAX && tokensOf(requests) <= PROPOSED_TOKENS_MAX;
+}
+
+function attempt<Plan>(plan: () => Plan): Plan | undefined {
+  try {
+    return plan();
+  } catch (error) {
+    if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
+    return undefined;
+  }
+}
+
+/** The exact bytes that somebody signed, and that were read when they came. */
+function jsonOf(body: Uint8Array): unknown {
+  return JSON.parse(Buffer.from(body).toString("utf8"));
 }

@@ -61,7 +61,7 @@ async function approveAs(store: Store, trustee: Signer, id: Uint8Array): Promise
     assert.ok(event);
     const approval = await signMetadata(trustee, event.proposal.signed);
     const next = approve(event, approval, NOW);
-    if (next !== event) await change.addApproval(id, trustee.publicKey.kid, approval, NOW);
+    if (next !== event) await change.addApproval(id, trustee.publicKey.kid, approval, { received: NOW, late: false });
   });
 }
 
@@ -190,7 +190,7 @@ test("a publication is remembered whole, in its order, until it is finished", as
   await store.addPublication(publication, NOW, { events: [], statusEvents: [], kits: [] });
   const open = await store.openPublication();
   assert.deepEqual(open?.publication, publication);
-  await store.finishPublication(open!.id);
+  await store.finishPublication(open!.id, NOW);
   assert.equal(await store.openPublication(), undefined);
 });
 

@@ -17,7 +17,7 @@ import {
   parseHex,
   parsePublicKey,
 } from "@viafabric/schemas";
-import type { EventState, Proposal, ProposalRole, Rejection, TufSignature } from "@viafabric/tuf";
+import type { EventState, Proposal, ProposalRole, Rejection, TufSignature, Voices } from "@viafabric/tuf";
 import type { Prisma } from "./gen/client.ts";
 import { PrismaClient } from "./gen/client.ts";
 import { migrate, readMigrations } from "./migrate.ts";
@@ -27,6 +27,7 @@ import type {
   AttachmentRecord,
   BatchRecord,
   Counts,
+  EventMove,
   EventRecord,
   KitRecord,
   LogHeadRecord,
@@ -34,6 +35,7 @@ import type {
   PublishedWhat,
   ReceiptRecord,
   RequestRecord,
+  RequestState,
   Sender,
   StatusEventRecord,
   StatusEventState,
@@ -52,6 +54,38 @@ const TRANSACTION_MILLISECONDS_MAX = 120_000;
 
 /** Up to 6 MB each; asked for by name where they are needed. */
 const WITHOUT_SIGNATURES = { signatures: true } as const;
+const IN_ORDER = { orderBy: [{ received: "asc" }, { kid: "asc" }] } as const satisfies Prisma.Event$approvalsArgs;
+const WITH_VOICES = {
+  approvals: IN_ORDER,
+  rejections: IN_ORDER,
+  requests: { select: { kid: true } },
+} as const satisfies Prisma.EventInclude;
+const WITH_EVENT = { event: { select: { id: true, state: true, endReason: true } } } as const;
+
+/** What an event can come from: forward only. A trigger holds the same table. */
+const BEFORE = {
+  ready: ["open"],
+  published: ["ready"],
+  expired: ["open"],
+  superseded: ["open", "ready"],
+  rejected: ["open"],
+} as const satisfies Record<EventMove["state"], readonly EventState[]>;
+
+/** What becomes of the requests that an event was to answer. */
+const REQUEST_AFTER: Readonly<Partial<Record<EventState, RequestState>>> = {
+  published: "published",
+  expired: "waiting",
+  superseded: "waiting",
+  rejected: "rejected",
+};
+/** Of reasons kept with a request. */
+const REFUSAL_LENGTH_MAX = 1024;
+
+export interface Arrival {
+  readonly received: number;
+  /** After the file was frozen. */
+  readonly late: boolean;
+}
 
 export type Store = Awaited<ReturnType<typeof openStore>>;
 /** What a handler may do within the one transaction of its request. */
@@ -113,19 +147,26 @@ function changes(tx: Queries) {
     },
 
     /** @param kid of the key: it counts once. */
-    async addApproval(id: Uint8Array, kid: Uint8Array, approval: TufSignature, received: number): Promise<void> {
+    async addApproval(id: Uint8Array, kid: Uint8Array, approval: TufSignature, when: Arrival): Promise<void> {
       const row = { eventId: own(id), kid: own(kid), keyId: approval.keyid, signature: own(approval.sig) };
-      await tx.approval.createMany({ data: [{ ...row, received: BigInt(received) }], skipDuplicates: true });
+      await tx.approval.createMany({ data: [{ ...row, ...arrival(when) }], skipDuplicates: true });
     },
 
-    async addRejection(id: Uint8Array, kid: Uint8Array, rejection: Rejection, received: number): Promise<void> {
+    async addRejection(id: Uint8Array, kid: Uint8Array, rejection: Rejection, when: Arrival): Promise<void> {
       const { keyid, reason, signature } = rejection;
       const row = { eventId: own(id), kid: own(kid), keyId: keyid, reason, signature: own(signature) };
-      await tx.rejection.createMany({ data: [{ ...row, received: BigInt(received) }], skipDuplicates: true });
+      await tx.rejection.createMany({ data: [{ ...row, ...arrival(when) }], skipDuplicates: true });
     },
 
-    async endEvent(id: Uint8Array, state: EventState, metadata?: Uint8Array): Promise<void> {
-      await tx.event.update({ where: { id: own(id) }, data: { state, ...(metadata && { metadata: own(metadata) }) } });
+    /** Of an event locked in this transaction. */
+    moveEvent: (id: Uint8Array, move: EventMove) => moveEvent(tx, id, move),
+
+    /** A request that waits, or whose event was ended just now. @returns false when it does neither, or is not theirs */
+    async withdrawRequests(where: { readonly id: Uint8Array } | { readonly eventId: Uint8Array }, kid: Uint8Array) {
+      const named = "id" in where ? { id: own(where.id) } : { eventId: own(where.eventId) };
+      const data = { state: "withdrawn" satisfies RequestState };
+      const { count } = await tx.request.updateMany({ where: { ...named, kid: own(kid), state: "waiting" }, data });
+      return count > 0;
     },
 
     /** A body is one event however often it is sent. */
@@ -164,21 +205,24 @@ function changes(tx: Queries) {
 function reads(db: Queries) {
   return {
     async request(id: Uint8Array): Promise<RequestRecord | undefined> {
-      const row = await db.request.findUnique({ where: { id: own(id) } });
+      const row = await db.request.findUnique({ where: { id: own(id) }, include: WITH_EVENT });
       return row ? requestOf(row) : undefined;
     },
 
     async requests(limit = PAGE_ROWS_MAX): Promise<readonly RequestRecord[]> {
-      return (await db.request.findMany({ orderBy: { received: "desc" }, take: limit })).map(requestOf);
+      const rows = await db.request.findMany({ orderBy: { received: "desc" }, take: limit, include: WITH_EVENT });
+      return rows.map(requestOf);
     },
 
-    /** The one of its kind that has waited longest. */
-    async waitingRequest(kind: RequestRecord["kind"]): Promise<RequestRecord | undefined> {
-      const row = await db.request.findFirst({
+    /** Those of a kind that wait, the one that has waited longest first. */
+    async waitingRequests(kind: RequestRecord["kind"], limit: number): Promise<readonly RequestRecord[]> {
+      const rows = await db.request.findMany({
         where: { state: "waiting", kind },
         orderBy: [{ received: "asc" }, { id: "asc" }],
+        take: limit,
+        include: WITH_EVENT,
       });
-      return row ? requestOf(row) : undefined;
+      return rows.map(requestOf);
     },
 
     event: (id: Uint8Array) => findEvent(db, id),
@@ -188,7 +232,7 @@ function reads(db: Queries) {
         where: state ? { state } : {},
         orderBy: [{ created: "desc" }, { version: "desc" }],
         take: limit,
-        include: { approvals: true, rejections: true },
+        include: WITH_VOICES,
       });
       return rows.map(eventOf);
     },
@@ -344,8 +388,11 @@ function sequencerWrites(
         throw new OperationError("ERR_DATABASE", "the database belongs to another authority");
     },
 
-    /** A frozen plan and the end of the request it answers, if it answers one: all or nothing. */
-    async addEvent({ proposal, attachments, batches }: PlannedEvent, requestId?: Uint8Array): Promise<void> {
+    /** A frozen plan, and the requests it answers: all or nothing, so none when one of them was withdrawn meanwhile. */
+    async addEvent(
+      { proposal, attachments, batches }: PlannedEvent,
+      requests: readonly Uint8Array[] = [],
+    ): Promise<void> {
       await transaction(async (tx) => {
         const { id } = proposal;
         await tx.event.create({ data: eventRow(proposal) });
@@ -365,22 +412,22 @@ function sequencerWrites(
           });
           await insertTokens(tx, batch.manifestHash, tokens);
         }
-        if (requestId)
-          await tx.request.update({
-            where: { id: own(requestId) },
-            data: { state: "planned", eventId: own(id) },
-          });
+        const { count } = await tx.request.updateMany({
+          where: { id: { in: requests.map(own) }, state: "waiting" satisfies RequestState },
+          data: { state: "planned" satisfies RequestState, eventId: own(id) },
+        });
+        if (count !== requests.length)
+          throw new OperationError("ERR_DATABASE", "a request was withdrawn while it was planned", { retryable: true });
       });
     },
 
-    async refuseRequest(id: Uint8Array, refusal: string): Promise<void> {
-      await db.request.update({ where: { id: own(id) }, data: { state: "refused", refusal } });
+    async refuseRequest(id: Uint8Array, reason: string): Promise<void> {
+      const data = { state: "refused" satisfies RequestState, refusal: reason.slice(0, REFUSAL_LENGTH_MAX) };
+      await db.request.updateMany({ where: { id: own(id), state: "waiting" satisfies RequestState }, data });
     },
 
-    /** Moves an event on, unless somebody else moved it first. */
-    async moveEvent(id: Uint8Array, from: EventState, to: EventState): Promise<boolean> {
-      return (await db.event.updateMany({ where: { id: own(id), state: from }, data: { state: to } })).count === 1;
-    },
+    /** Moves an event on. @returns false when somebody else moved it first */
+    moveEvent: (id: Uint8Array, move: EventMove) => transaction((tx) => moveEvent(tx, id, move)),
 
     async saveSignatures(manifestHash: Uint8Array, signatures: Uint8Array): Promise<void> {
       await db.batch.update({ where: { manifestHash: own(manifestHash) }, data: { signatures: own(signatures) } });
@@ -425,12 +472,12 @@ function sequencerWrites(
     },
 
     /** The files are in the public folder now: events are published, kits may be fetched, the copies go. */
-    async finishPublication(id: number): Promise<void> {
+    async finishPublication(id: number, at: number): Promise<void> {
       await transaction(async (tx) => {
         const row = await tx.publication.update({ where: { id }, data: { done: true } });
         const { events, statusEvents, kits } = whatOf(row.what);
+        for (const event of events) await moveEvent(tx, event, { state: "published", at });
         const state = "published";
-        await tx.event.updateMany({ where: { id: { in: events.map(own) } }, data: { state } });
         await tx.statusEvent.updateMany({ where: { id: { in: statusEvents.map(own) } }, data: { state } });
         const rows = kits.map((kit) => ({ ...rowOf(kit), first: BigInt(kit.first), created: BigInt(kit.created) }));
         await tx.kit.createMany({ data: rows });
@@ -445,9 +492,33 @@ function sequencerWrites(
 }
 
 async function findEvent(db: Queries, id: Uint8Array): Promise<EventRecord | undefined> {
-  const include = { approvals: true, rejections: true };
-  const row = await db.event.findUnique({ where: { id: own(id) }, include });
+  const row = await db.event.findUnique({ where: { id: own(id) }, include: WITH_VOICES });
   return row ? eventOf(row) : undefined;
+}
+
+/** An event and the requests behind it go on together. @returns false when somebody else moved it first */
+async function moveEvent(tx: Queries, id: Uint8Array, { state, at, metadata, reason }: EventMove): Promise<boolean> {
+  const { count } = await tx.event.updateMany({
+    where: { id: own(id), state: { in: [...BEFORE[state]] } },
+    data: {
+      state,
+      since: BigInt(at),
+      ...(metadata && { metadata: own(metadata) }),
+      ...(reason !== undefined && { endReason: reason }),
+    },
+  });
+  const after = REQUEST_AFTER[state];
+  if (count === 0 || !after) return count === 1;
+  const refusal = after === "rejected" && reason !== undefined ? reason.slice(0, REFUSAL_LENGTH_MAX) : undefined;
+  await tx.request.updateMany({
+    where: { eventId: own(id), state: "planned" satisfies RequestState },
+    data: { state: after, ...(refusal !== undefined && { refusal }) },
+  });
+  return true;
+}
+
+function arrival({ received, late }: Arrival) {
+  return { received: BigInt(received), late };
 }
 
 async function findStatusEvent(db: Queries, id: Uint8Array): Promise<StatusEventWithSignatures | undefined> {
@@ -508,10 +579,11 @@ function eventRow(proposal: Proposal): Prisma.EventUncheckedCreateInput {
     expires: BigInt(expires),
     quorums: json,
     state: "open",
+    since: BigInt(created),
   };
 }
 
-type EventRow = Prisma.EventGetPayload<{ include: { approvals: true; rejections: true } }>;
+type EventRow = Prisma.EventGetPayload<{ include: typeof WITH_VOICES }>;
 
 function eventOf(row: EventRow): EventRecord {
   const quorums = (row.quorums as unknown as readonly QuorumJson[]).map(({ threshold, keys }) => ({
@@ -529,16 +601,30 @@ function eventOf(row: EventRow): EventRecord {
       expires: Number(row.expires),
       quorums,
     },
-    approvals: row.approvals.map(({ keyId, signature }) => ({ keyid: keyId, sig: signature })),
-    rejections: row.rejections.map(({ keyId, reason, signature }) => ({ keyid: keyId, reason, signature })),
-    ...((state === "published" || state === "superseded") && { outcome: state }),
+    ...voicesOf(row, false),
+    late: voicesOf(row, true),
+    ...((state === "published" || state === "superseded" || state === "expired") && { outcome: state }),
     state,
+    since: Number(row.since),
+    ...(row.endReason !== null && { endReason: row.endReason }),
     ...(row.metadata && { metadata: row.metadata }),
+    requestedBy: row.requests.map(({ kid }) => kid),
   };
 }
 
-function requestOf(row: Prisma.RequestGetPayload<object>): RequestRecord {
-  const { id, kind, kid, body, proof, received, state, refusal, eventId } = row;
+function voicesOf({ approvals, rejections }: EventRow, late: boolean): Voices {
+  return {
+    approvals: approvals
+      .filter((row) => row.late === late)
+      .map(({ keyId, signature }) => ({ keyid: keyId, sig: signature })),
+    rejections: rejections
+      .filter((row) => row.late === late)
+      .map(({ keyId, reason, signature }) => ({ keyid: keyId, reason, signature })),
+  };
+}
+
+function requestOf(row: Prisma.RequestGetPayload<{ include: typeof WITH_EVENT }>): RequestRecord {
+  const { id, kind, kid, body, proof, received, state, refusal, event } = row;
   return {
     id,
     kind: kind as RequestRecord["kind"],
@@ -546,9 +632,15 @@ function requestOf(row: Prisma.RequestGetPayload<object>): RequestRecord {
     body,
     proof,
     received: Number(received),
-    state: state as RequestRecord["state"],
+    state: state as RequestState,
     ...(refusal && { refusal }),
-    ...(eventId && { eventId }),
+    ...(event && {
+      event: {
+        id: event.id,
+        state: event.state as EventState,
+        ...(event.endReason !== null && { endReason: event.endReason }),
+      },
+    }),
   };
 }
 

@@ -89,8 +89,10 @@ async function approveAll(vault: LivingVault, { deps }: Parts): Promise<void> {
     await deps.store.change(sender, async (change) => {
       const event = (await change.lockEvent(open.proposal.id))!;
       const next = approve(event, approval, vault.clock.now);
-      await change.addApproval(open.proposal.id, trustee.publicKey.kid, approval, vault.clock.now);
-      if (stateOf(next, vault.clock.now) === "ready") await change.endEvent(open.proposal.id, "ready", fileOf(next));
+      const when = { received: vault.clock.now, late: false };
+      await change.addApproval(open.proposal.id, trustee.publicKey.kid, approval, when);
+      if (stateOf(next, vault.clock.now) === "ready")
+        await change.moveEvent(open.proposal.id, { state: "ready", at: vault.clock.now, metadata: fileOf(next) });
     });
   }
 }

@@ -18,6 +18,12 @@ export async function emptyDatabase(): Promise<DatabaseTarget> {
   return { ...target, database } as DatabaseTarget;
 }
 
+/** As DATABASE_URL names it. */
+export function urlOf(target: DatabaseTarget): string {
+  const { host, database } = target as Extract<DatabaseTarget, { host: string }>;
+  return `postgresql://vault@localhost/${database}?host=${encodeURIComponent(host)}`;
+}
+
 export async function query(target: DatabaseTarget, sql: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client(target);
   await client.connect();

@@ -45,13 +45,14 @@ export interface LivingVault {
 }
 
 /** Two of three trustees, one station, one officer; nothing issued yet; the service is not started. */
-export async function foundedVault(): Promise<LivingVault> {
+export async function foundedVault({ databaseUrl }: Pick<ServiceOptions, "databaseUrl"> = {}): Promise<LivingVault> {
   const folder = await mkdtemp(path.join(tmpdir(), "via-"));
   await chmod(folder, 0o755);
   const home = homeAt(path.join(folder, "vault"));
   const clock = { now: Math.floor(Date.now() / 1000) };
   const reports: string[] = [];
   const options = {
+    databaseUrl,
     now: () => Math.max(clock.now, Math.floor(Date.now() / 1000)),
     report: (line: string, details: Readonly<Record<string, unknown>>) => {
       reports.push(line);

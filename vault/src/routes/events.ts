@@ -2,6 +2,7 @@
 import { formatBase64, formatHex, formatWords, OperationError, parseHex, VerificationError } from "@viafabric/schemas";
 import {
   approve,
+  EVENT_STATES,
   type EventState,
   fileOf,
   keyId,
@@ -9,44 +10,56 @@ import {
   REJECTION_REASON_LENGTH_MAX,
   type Rejection,
   reject,
+  type SigningEvent,
   stateOf,
   type TufSignature,
 } from "@viafabric/tuf";
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
 import type { AttachmentRecord, EventRecord } from "../records.ts";
-import { PAGE_ROWS_MAX } from "../store.ts";
+import { type Change, PAGE_ROWS_MAX } from "../store.ts";
 import { HEX_32, hex, list, object, type Paths, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
-const STATES = ["open", "ready", "published", "expired", "superseded", "rejected"] as const satisfies EventState[];
 /** DER of a P-256 signature. */
 const SIGNATURE_BYTES_MAX = 72;
 
+const APPROVALS = list(object({ keyid: HEX_32, signature: hex(SIGNATURE_BYTES_MAX) }), 64);
+const REJECTIONS = list(object({ keyid: HEX_32, reason: text(1024), signature: hex(SIGNATURE_BYTES_MAX) }), 64);
+const COUNTS = {
+  state: { type: "string", enum: EVENT_STATES },
+  approved: WHOLE,
+  rejected: WHOLE,
+  /** Approvals and rejections after the file was frozen. */
+  late: WHOLE,
+} as const;
+
 const SUMMARY = {
+  ...COUNTS,
   id: HEX_32,
   words: text(512),
   role: text(16),
   version: WHOLE,
-  state: { type: "string", enum: STATES },
   created: SECONDS,
   expires: SECONDS,
+  since: SECONDS,
+  endReason: { type: "string" },
   threshold: WHOLE,
   trustees: WHOLE,
-  approved: WHOLE,
-  rejected: WHOLE,
+  rejections: REJECTIONS,
 } as const;
+const OPTIONAL = ["endReason"];
 
 const DETAIL = {
   ...SUMMARY,
   signed: { type: "string", contentEncoding: "base64" },
   quorums: list(object({ threshold: WHOLE, keys: list({ type: "string" }, 64) }), 2),
-  approvals: list(object({ keyid: HEX_32, signature: hex(SIGNATURE_BYTES_MAX) }), 64),
-  rejections: list(object({ keyid: HEX_32, reason: text(1024), signature: hex(SIGNATURE_BYTES_MAX) }), 64),
+  approvals: APPROVALS,
+  lateVoices: object({ approvals: APPROVALS, rejections: REJECTIONS }),
   attachments: { type: "object", additionalProperties: { type: "string", contentEncoding: "base64" } },
 } as const;
 
-const STATE = responses(object({ state: SUMMARY.state, approved: WHOLE, rejected: WHOLE }));
+const STATE = responses(object(COUNTS));
 
 export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
   const { store } = deps;
@@ -57,10 +70,10 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
       schema: {
         summary: "Signing events, newest first",
         querystring: object({ state: SUMMARY.state }, ["state"]),
-        response: responses(object({ events: list(object(SUMMARY), PAGE_ROWS_MAX) })),
+        response: responses(object({ events: list(object(SUMMARY, OPTIONAL), PAGE_ROWS_MAX) })),
       },
     },
-    async ({ query }) => ({ events: (await store.events(query.state)).map(summaryJson) }),
+    async ({ query }) => ({ events: (await store.events(query.state)).map((event) => summaryJson(event, deps.now())) }),
   );
 
   app.get<{ Params: Paths }>(
@@ -70,14 +83,14 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
         summary: "A proposal with everything needed to check it",
         description: "Nothing in it needs to be believed: a trustee's tool computes every hash again.",
         params: object({ id: HEX_32 }),
-        response: responses(object(DETAIL)),
+        response: responses(object(DETAIL, OPTIONAL)),
       },
     },
     async ({ params }) => {
       const id = parseHex(params.id, 32);
       const event = await store.event(id);
       if (!event) throw missing(params.id);
-      return detailJson(event, await store.attachments(id));
+      return detailJson(event, await store.attachments(id), deps.now());
     },
   );
 
@@ -95,20 +108,15 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
     },
     async (request) => {
       const approval: TufSignature = { keyid: request.body.keyid, sig: parseHex(request.body.signature) };
-      const id = parseHex(request.params.id, 32);
-      const now = deps.now();
-      const next = await store.change(authorOf(request).sender, async (change) => {
-        const event = await change.lockEvent(id);
-        if (!event) throw missing(request.params.id);
-        assertUndecided(event);
-        const approved = { ...event, ...approve(event, approval, now) };
-        await change.addApproval(id, kidOf(event.proposal, approval.keyid), approval, now);
+      return voice(request, async (change, event, now) => {
+        const next = { ...event, ...approve(event, approval, now) };
+        const when = { received: now, late: next.late.approvals.length > event.late.approvals.length };
+        await change.addApproval(event.proposal.id, kidOf(event.proposal, approval.keyid), approval, when);
         // The k-th signature freezes the file: whatever arrives later is not in it.
-        if (stateOf(approved, now) === "ready") await change.endEvent(id, "ready", fileOf(approved));
-        return approved;
+        if (event.state === "open" && stateOf(next, now) === "ready")
+          await change.moveEvent(event.proposal.id, { state: "ready", at: now, metadata: fileOf(next) });
+        return next;
       });
-      deps.wake();
-      return countsJson(next, now);
     },
   );
 
@@ -131,72 +139,121 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
     async (request) => {
       const { keyid, reason, signature } = request.body;
       const rejection: Rejection = { keyid, reason, signature: parseHex(signature) };
-      const id = parseHex(request.params.id, 32);
-      const now = deps.now();
-      const next = await store.change(authorOf(request).sender, async (change) => {
-        const event = await change.lockEvent(id);
-        if (!event) throw missing(request.params.id);
-        assertUndecided(event);
-        const rejected = { ...event, ...reject(event, deps.trust().authority, rejection, now) };
-        await change.addRejection(id, kidOf(event.proposal, keyid), rejection, now);
-        if (stateOf(rejected, now) === "rejected") await change.endEvent(id, "rejected");
-        return rejected;
+      return voice(request, async (change, event, now) => {
+        const next = { ...event, ...reject(event, deps.trust().authority, rejection, now) };
+        const when = { received: now, late: next.late.rejections.length > event.late.rejections.length };
+        await change.addRejection(event.proposal.id, kidOf(event.proposal, keyid), rejection, when);
+        if (event.state === "open" && stateOf(next, now) === "rejected")
+          await change.moveEvent(event.proposal.id, { state: "rejected", at: now, reason: reasonsOf(next) });
+        return next;
       });
-      deps.wake();
-      return countsJson(next, now);
     },
   );
+
+  app.post<{ Params: Paths }>(
+    "/events/:id/withdrawal",
+    {
+      config: { who: ["operator"] },
+      schema: {
+        summary: "Take back what one asked for, while it is before the trustees",
+        description:
+          "The proposal is superseded: nobody can sign it any more. What others asked for with it is planned again.",
+        params: object({ id: HEX_32 }),
+        response: STATE,
+      },
+    },
+    async (request) =>
+      voice(request, async (change, event, now) => {
+        const { id } = event.proposal;
+        const { kid } = authorOf(request).key;
+        const reason = `withdrawn by operator ${formatHex(kid)}`;
+        const state = stateOf(event, now);
+        if (state !== "open" || !(await change.moveEvent(id, { state: "superseded", at: now, reason })))
+          throw new VerificationError("ERR_PROPOSAL_CLOSED", `proposal ${formatHex(id)} is ${state}`);
+        if (!(await change.withdrawRequests({ eventId: id }, kid)))
+          throw new VerificationError("ERR_UNAUTHORIZED", "only whoever asked for a proposal withdraws it");
+        return { ...event, outcome: "superseded" };
+      }),
+  );
+
+  /** One change of one event: nobody else changes it meanwhile, so of two at one moment the second sees the first. */
+  async function voice(
+    request: FastifyRequest<{ Params: Paths }>,
+    speak: (change: Change, event: EventRecord, now: number) => Promise<SigningEvent>,
+  ) {
+    const id = parseHex(request.params.id, 32);
+    const now = deps.now();
+    const next = await store.change(authorOf(request).sender, async (change) => {
+      const event = await change.lockEvent(id);
+      if (!event) throw missing(request.params.id);
+      return speak(change, event, now);
+    });
+    deps.wake();
+    return countsJson(next, now);
+  }
 }
 
 function missing(id: string): OperationError {
   return new OperationError("ERR_NOT_FOUND", `there is no signing event ${id}`);
 }
 
-/** Frozen, dead or published: the sequencer has it, and no signature changes anything. */
-function assertUndecided({ state, proposal }: EventRecord): void {
-  if (state === "open") return;
-  throw new VerificationError("ERR_PROPOSAL_CLOSED", `proposal ${formatHex(proposal.id)} is ${state}`);
-}
-
 function kidOf(proposal: Proposal, keyid: string): Uint8Array {
   return proposal.quorums.flatMap(({ keys }) => keys).find((key) => keyId(key) === keyid)!.kid;
 }
 
-function countsJson(event: EventRecord, now: number) {
-  return { state: stateOf(event, now), approved: event.approvals.length, rejected: event.rejections.length };
+/** What the trustees said, in the words of those who said no. */
+function reasonsOf({ rejections }: SigningEvent): string {
+  return rejections.map(({ keyid, reason }) => `${keyid.slice(0, 8)}…: ${reason}`).join("; ");
 }
 
-function summaryJson(event: EventRecord) {
+function countsJson(event: SigningEvent, now: number) {
+  return {
+    state: stateOf(event, now),
+    approved: event.approvals.length,
+    rejected: event.rejections.length,
+    late: event.late.approvals.length + event.late.rejections.length,
+  };
+}
+
+function summaryJson(event: EventRecord, now: number) {
   const { id, role, version, created, expires, quorums } = event.proposal;
   return {
+    ...countsJson(event, now),
     id: formatHex(id),
     words: formatWords(id),
     role,
     version,
-    state: event.state,
     created,
     expires,
+    since: event.since,
+    ...(event.endReason !== undefined && { endReason: event.endReason }),
     threshold: quorums[0]!.threshold,
     trustees: quorums[0]!.keys.length,
-    approved: event.approvals.length,
-    rejected: event.rejections.length,
+    rejections: event.rejections.map(rejectionJson),
   };
 }
 
-function detailJson(event: EventRecord, attachments: readonly AttachmentRecord[]) {
+function detailJson(event: EventRecord, attachments: readonly AttachmentRecord[], now: number) {
   return {
-    ...summaryJson(event),
+    ...summaryJson(event, now),
     signed: formatBase64(event.proposal.signed),
     quorums: event.proposal.quorums.map(({ threshold, keys }) => ({
       threshold,
       keys: keys.map((key) => formatBase64(key.spki)),
     })),
-    approvals: event.approvals.map(({ keyid, sig }) => ({ keyid, signature: formatHex(sig) })),
-    rejections: event.rejections.map(({ keyid, reason, signature }) => ({
-      keyid,
-      reason,
-      signature: formatHex(signature),
-    })),
+    approvals: event.approvals.map(approvalJson),
+    lateVoices: {
+      approvals: event.late.approvals.map(approvalJson),
+      rejections: event.late.rejections.map(rejectionJson),
+    },
     attachments: Object.fromEntries(attachments.map(({ name, bytes }) => [name, formatBase64(bytes)])),
   };
+}
+
+function approvalJson({ keyid, sig }: TufSignature) {
+  return { keyid, signature: formatHex(sig) };
+}
+
+function rejectionJson({ keyid, reason, signature }: Rejection) {
+  return { keyid, reason, signature: formatHex(signature) };
 }

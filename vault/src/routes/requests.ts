@@ -4,8 +4,8 @@ import { CARD_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
-import { validateRequest } from "../issuance.ts";
-import type { RequestRecord } from "../records.ts";
+import { validateRequests } from "../issuance.ts";
+import { REQUEST_STATES, type RequestRecord } from "../records.ts";
 import { nextKeys, parseTrustChange, ROTATED_BY_TARGETS } from "../trust-change.ts";
 import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text } from "./fields.ts";
 
@@ -17,10 +17,17 @@ const REQUESTS_MAX = 100;
 /** P-256, the longer of the two kinds. */
 const SPKI_BYTES_MAX = 91;
 
-const REQUEST = object({ id: HEX_32, state: text(16), received: SECONDS, refusal: text(1024), event: HEX_32 }, [
-  "refusal",
-  "event",
-]);
+const REQUEST = object(
+  {
+    id: HEX_32,
+    state: { type: "string", enum: REQUEST_STATES },
+    received: SECONDS,
+    refusal: text(1024),
+    event: HEX_32,
+    died: object({ event: HEX_32, state: text(16), reason: text(1024) }, ["reason"]),
+  },
+  ["refusal", "event", "died"],
+);
 
 const SUCCESSOR = object({
   purpose: { type: "string", enum: [...ROTATED_BY_TARGETS] },
@@ -37,8 +44,8 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       config: { who: ["operator"] },
       bodyLimit: REQUEST_BYTES_MAX,
       schema: {
-        summary: "Ask for a batch of tokens",
-        description: "The vault plans the batch and puts it before the trustees.",
+        summary: "Ask for a batch of tokens, or for several that are approved together",
+        description: "The vault plans what waits, as much as goes into one proposal, and puts it before the trustees.",
         // The strict reader of batch requests says more than a schema could; this only says what kind of thing it is.
         body: { type: "object" },
         response: responses(object({ id: HEX_32 }), 202),
@@ -46,7 +53,7 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
     },
     async (request, reply) => {
       const { sender, proof } = authorOf(request);
-      validateRequest(request.body, deps.trust(), deps.now());
+      validateRequests(request.body, deps.trust(), deps.now());
       const id = sha256(Buffer.from(proof));
       const row = { id, kind: "batch", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
       await store.change(sender, (change) => change.addRequest(row));
@@ -80,6 +87,30 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
     },
   );
 
+  app.post<{ Params: Paths }>(
+    "/requests/:id/withdrawal",
+    {
+      config: { who: ["operator"] },
+      schema: {
+        summary: "Take back a request of one's own that is not before the trustees yet",
+        params: object({ id: HEX_32 }),
+        response: responses(object({ id: HEX_32 })),
+      },
+    },
+    async (request) => {
+      const { sender } = authorOf(request);
+      const id = parseHex(request.params.id, 32);
+      const found = await store.request(id);
+      if (!found) throw missing(request.params.id);
+      await store.change(sender, async (change) => {
+        if (!(await change.withdrawRequests({ id }, sender.kid)))
+          throw new OperationError("ERR_CLOSED", `the request is ${found.state}, or another operator's`);
+      });
+      deps.wake();
+      return { id: request.params.id };
+    },
+  );
+
   app.get(
     "/requests",
     {
@@ -96,19 +127,29 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
     { schema: { summary: "One request", params: object({ id: HEX_32 }), response: responses(REQUEST) } },
     async ({ params }) => {
       const found = await store.request(parseHex(params.id, 32));
-      if (!found) throw new OperationError("ERR_NOT_FOUND", `there is no request ${params.id}`);
+      if (!found) throw missing(params.id);
       return requestJson(found);
     },
   );
 }
 
+function missing(id: string): OperationError {
+  return new OperationError("ERR_NOT_FOUND", `there is no request ${id}`);
+}
+
 /** The body names subjects, and is not shown to everyone. */
-function requestJson({ id, state, received, refusal, eventId }: RequestRecord) {
+function requestJson({ id, state, received, refusal, event }: RequestRecord) {
+  // One that waits again has an event behind it, and none before it.
+  const died = event && state === "waiting";
   return {
     id: formatHex(id),
     state,
     received,
     ...(refusal && { refusal }),
-    ...(eventId && { event: formatHex(eventId) }),
+    ...(event && !died && { event: formatHex(event.id) }),
+    ...(event &&
+      died && {
+        died: { event: formatHex(event.id), state: event.state, ...(event.endReason && { reason: event.endReason }) },
+      }),
   };
 }

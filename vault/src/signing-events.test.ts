@@ -1,0 +1,221 @@
+/** Signing events where they happen: over HTTP, many at once, on a real database. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { test } from "node:test";
+import { formatHex, type Signer, sha256, utf8 } from "@viafabric/schemas";
+import { keyId, type Proposal, parseMetadata, signMetadata, signRejection } from "@viafabric/tuf";
+import { DAY, NOW, seededRandom } from "./fixtures.test.ts";
+import { ACTORS, authority, propose, type TestVault, testVault, world } from "./testing-app.test.ts";
+import { query } from "./testing-database.test.ts";
+
+const ROUNDS = 50;
+const [A, B, C, D, E] = world.trustees as [Signer, Signer, Signer, Signer, Signer];
+
+async function approveAs(vault: TestVault, trustee: Signer, { id, signed }: Proposal) {
+  const { keyid, sig } = await signMetadata(trustee, signed);
+  const url = `/events/${formatHex(id)}/approvals`;
+  return vault.send(trustee, "POST", url, { keyid, signature: formatHex(sig) });
+}
+
+async function rejectAs(vault: TestVault, trustee: Signer, { id }: Proposal, reason = "not agreed") {
+  const { keyid, signature } = await signRejection(trustee, authority, id, reason);
+  const url = `/events/${formatHex(id)}/rejections`;
+  return vault.send(trustee, "POST", url, { keyid, reason, signature: formatHex(signature) });
+}
+
+const withdraw = (vault: TestVault, { id }: Proposal, who: Signer = ACTORS.operator) =>
+  vault.send(who, "POST", `/events/${formatHex(id)}/withdrawal`);
+
+/** A request as its handler records it. @returns its id */
+async function ask(vault: TestVault, name: string, operator: Signer = ACTORS.operator): Promise<Uint8Array> {
+  const id = sha256(utf8(name));
+  const { kid } = operator.publicKey;
+  const sender = { kid, nonce: new Uint8Array(randomBytes(16)), nonceUntil: NOW + 600 };
+  const request = { id, kind: "batch", kid, body: utf8("{}"), proof: "", received: NOW } as const;
+  await vault.store.change(sender, (change) => change.addRequest(request));
+  return id;
+}
+
+/** Whole numbers below `end`, from a seed that is printed: the same seed plays the same rounds. */
+function drawFrom(seed: string): (end: number) => number {
+  const random = seededRandom(seed);
+  return (end) => new DataView(random(4).buffer).getUint32(0) % end;
+}
+
+test("trustees who speak at one moment: every voice survives once, and the k-th freezes the file once", async (t) => {
+  const seed = process.env.VIA_SEED ?? formatHex(new Uint8Array(randomBytes(8)));
+  t.diagnostic(`VIA_SEED=${seed}`);
+  const draw = drawFrom(seed);
+  const vault = await testVault();
+  for (let round = 0; round < ROUNDS; round++) {
+    const proposal = await propose(vault.store, 10 + round);
+    // Each trustee has two devices, which say the same or the opposite.
+    const voices = world.trustees.flatMap((trustee) =>
+      [draw(4), draw(4)].map((way) => ({ trustee, yes: way > 0, at: draw(1000) })),
+    );
+    voices.sort((a, b) => a.at - b.at);
+    const answers = await Promise.all(
+      voices.map(({ trustee, yes }) => (yes ? approveAs : rejectAs)(vault, trustee, proposal)),
+    );
+    for (const { status, json } of answers)
+      assert.ok(status === 200 || (status === 409 && json.code === "ERR_PROPOSAL_CLOSED"), JSON.stringify(json));
+    const event = (await vault.store.event(proposal.id))!;
+    const counted = [...event.approvals, ...event.rejections].map(({ keyid }) => keyid);
+    const all = [...counted, ...event.late.approvals, ...event.late.rejections].map((voice) =>
+      typeof voice === "string" ? voice : voice.keyid,
+    );
+    assert.equal(new Set(all).size, all.length, "one key, one voice");
+    const [approved, rejected] = [event.approvals.length, event.rejections.length];
+    assert.equal(event.state, approved === 3 ? "ready" : rejected === 3 ? "rejected" : "open");
+    if (event.state === "open") assert.equal(all.length, 5, "nobody's voice was lost");
+    if (event.state !== "ready") assert.equal(event.metadata, undefined);
+    else {
+      const signers = parseMetadata("targets", event.metadata!).signatures.map(({ keyid }) => keyid);
+      assert.deepEqual(signers, event.approvals.map(({ keyid }) => keyid).sort(), "the file has exactly the first k");
+      assert.equal(all.length, 5, "whoever came later is kept");
+    }
+  }
+});
+
+test("a withdrawal and the k-th approval at one moment: exactly one of them wins", async (t) => {
+  const vault = await testVault();
+  const wins = { approval: 0, withdrawal: 0 };
+  for (let round = 0; round < ROUNDS; round++) {
+    const request = await ask(vault, `round ${round}`);
+    const proposal = await propose(vault.store, 10 + round, { by: [request] });
+    for (const trustee of [A, B]) assert.equal((await approveAs(vault, trustee, proposal)).status, 200);
+    const pair = [() => approveAs(vault, C, proposal), () => withdraw(vault, proposal)];
+    const [yes, back] = await Promise.all((round % 2 ? pair : pair.toReversed()).map((act) => act())).then((both) =>
+      round % 2 ? both : both.toReversed(),
+    );
+    const event = (await vault.store.event(proposal.id))!;
+    assert.deepEqual([yes!.status, back!.status].sort(), [200, 409]);
+    const frozen = yes!.status === 200;
+    assert.equal(event.state, frozen ? "ready" : "superseded");
+    assert.equal(event.metadata !== undefined, frozen, "what was superseded has no file that could be used");
+    assert.equal((await vault.store.request(request))!.state, frozen ? "planned" : "withdrawn");
+    wins[frozen ? "approval" : "withdrawal"]++;
+  }
+  t.diagnostic(JSON.stringify(wins));
+});
+
+test("an event goes forward only: the database refuses every other way, and the end of a burned version", async () => {
+  const { store, target, proposal } = await testVault();
+  const at = NOW;
+  const id = `decode('${formatHex(proposal.id)}', 'hex')`;
+  assert.equal(
+    await store.moveEvent(proposal.id, { state: "published", at }),
+    false,
+    "nothing unapproved is published",
+  );
+  assert.equal(await store.moveEvent(proposal.id, { state: "superseded", at, reason: "overtaken" }), true);
+  for (const state of ["ready", "published", "expired", "rejected"] as const)
+    assert.equal(await store.moveEvent(proposal.id, { state, at, metadata: utf8("a file") }), false, state);
+  for (const state of ["open", "ready", "published"])
+    await assert.rejects(
+      query(target, `UPDATE "event" SET "state" = '${state}' WHERE "id" = ${id}`),
+      /does not become/,
+    );
+  await assert.rejects(query(target, `UPDATE "event" SET "signed" = 'other' WHERE "id" = ${id}`), /frozen/);
+  for (const table of ["event", "batch", "token"])
+    await assert.rejects(query(target, `DELETE FROM "${table}"`), /append-only/);
+  assert.equal(await store.lastVersion("batches"), 3);
+  const event = (await store.event(proposal.id))!;
+  assert.deepEqual([event.state, event.endReason, event.metadata], ["superseded", "overtaken", undefined]);
+});
+
+test("n - k + 1 reasons stay with the event and with the request that it answered", async () => {
+  const vault = await testVault();
+  const request = await ask(vault, "rejected");
+  const proposal = await propose(vault.store, 10, { by: [request] });
+  for (const [trustee, reason] of [
+    [A, "the quota is wrong"],
+    [B, "twice the agreed number"],
+    [C, "as B says"],
+  ] as const)
+    assert.equal((await rejectAs(vault, trustee, proposal, reason)).status, 200);
+  const { json } = await vault.send(undefined, "GET", `/events/${formatHex(proposal.id)}`);
+  assert.equal(json.state, "rejected");
+  assert.match(String(json.endReason), /the quota is wrong; .*twice the agreed number; .*as B says/);
+  const asked = await vault.send(undefined, "GET", `/requests/${formatHex(request)}`);
+  assert.equal(asked.json.state, "rejected");
+  assert.match(String(asked.json.refusal), /twice the agreed number/);
+  for (const late of [await approveAs(vault, D, proposal), await rejectAs(vault, E, proposal)])
+    assert.deepEqual([late.status, late.json.code], [409, "ERR_PROPOSAL_CLOSED"]);
+});
+
+test("what expired or was superseded sends its request back to wait; what is published does not", async () => {
+  const vault = await testVault();
+  const { store } = vault;
+  for (const [state, version] of [
+    ["expired", 10],
+    ["superseded", 11],
+  ] as const) {
+    const request = await ask(vault, state);
+    const proposal = await propose(store, version, { by: [request] });
+    assert.equal((await store.request(request))!.state, "planned");
+    await store.moveEvent(proposal.id, { state, at: NOW, reason: "a test" });
+    const { json } = await vault.send(undefined, "GET", `/requests/${formatHex(request)}`);
+    assert.equal(json.state, "waiting");
+    assert.deepEqual(json.died, { event: formatHex(proposal.id), state, reason: "a test" });
+    assert.equal(json.event, undefined, "nothing is before the trustees");
+  }
+  const [first, second] = await store.waitingRequests("batch", 10);
+  const again = await propose(store, 12, { by: [first!.id, second!.id] });
+  await store.moveEvent(again.id, { state: "ready", at: NOW, metadata: utf8("a file") });
+  await store.moveEvent(again.id, { state: "published", at: NOW });
+  assert.deepEqual(
+    (await store.requests()).map(({ state }) => state),
+    ["published", "published"],
+  );
+});
+
+test("only whoever asked withdraws, and what others asked for waits again", async () => {
+  const vault = await testVault();
+  const [mine, theirs] = [await ask(vault, "mine"), await ask(vault, "theirs", D)];
+  const foreign = await propose(vault.store, 10, { by: [await ask(vault, "another's", D)] });
+  const refused = await withdraw(vault, foreign);
+  assert.deepEqual([refused.status, refused.json.code], [401, "ERR_UNAUTHORIZED"]);
+  assert.equal((await vault.store.event(foreign.id))!.state, "open", "and nothing has changed");
+  const shared = await propose(vault.store, 11, { by: [mine, theirs] });
+  assert.equal((await withdraw(vault, shared)).json.state, "superseded");
+  assert.equal((await vault.store.request(mine))!.state, "withdrawn");
+  assert.equal((await vault.store.request(theirs))!.state, "waiting");
+  assert.equal((await withdraw(vault, shared)).status, 409);
+  assert.equal((await approveAs(vault, A, shared)).status, 409, "nobody signs it any more");
+  const waiting = await ask(vault, "not planned yet");
+  const url = `/requests/${formatHex(waiting)}/withdrawal`;
+  assert.equal((await vault.send(ACTORS.operator, "POST", url)).status, 200);
+  assert.equal((await vault.send(ACTORS.operator, "POST", url)).json.code, "ERR_CLOSED");
+  assert.equal((await vault.send(ACTORS.operator, "POST", `/requests/${formatHex(theirs)}/withdrawal`)).status, 409);
+});
+
+test("a proposal past its time is told and treated as expired before the sequencer has looked", async () => {
+  const vault = await testVault();
+  const { clock, proposal } = vault;
+  clock.now = NOW + DAY;
+  const url = `/events/${formatHex(proposal.id)}`;
+  assert.equal((await vault.send(undefined, "GET", url)).json.state, "expired");
+  assert.equal((await approveAs(vault, A, proposal)).json.code, "ERR_PROPOSAL_CLOSED");
+  assert.equal((await withdraw(vault, proposal)).json.code, "ERR_PROPOSAL_CLOSED");
+  await vault.store.moveEvent(proposal.id, { state: "expired", at: clock.now });
+  clock.now = NOW;
+  assert.equal(
+    (await approveAs(vault, A, proposal)).json.code,
+    "ERR_PROPOSAL_CLOSED",
+    "a clock set back revives nothing",
+  );
+});
+
+test("late voices are shown as late", async () => {
+  const vault = await testVault();
+  const { proposal } = vault;
+  for (const trustee of [A, B, C]) await approveAs(vault, trustee, proposal);
+  assert.equal((await approveAs(vault, D, proposal)).json.late, 1);
+  assert.deepEqual((await rejectAs(vault, E, proposal)).json, { state: "ready", approved: 3, rejected: 0, late: 2 });
+  assert.equal((await approveAs(vault, E, proposal)).status, 409, "nobody speaks twice, late or not");
+  const { json } = await vault.send(undefined, "GET", `/events/${formatHex(proposal.id)}`);
+  const { approvals, rejections } = json.lateVoices as { approvals: { keyid: string }[]; rejections: unknown[] };
+  assert.deepEqual([approvals[0]!.keyid, rejections.length], [keyId(D.publicKey), 1]);
+  assert.equal((json.approvals as unknown[]).length, 3);
+});
