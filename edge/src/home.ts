@@ -3,7 +3,7 @@
  *
  *     node.json        how it was initialised
  *     root.json        the pinned root; never replaced by a refresh
- *     trust/           accepted TUF metadata and target files
+ *     trust/           accepted TUF metadata and target files, and the clock floor
  *     bundles/<seq>/   accepted batch bundles, with the proof of each manifest under the accepted head
  *     status.cbor      the newest statement, its sets and what is kept beyond them
  *
@@ -40,7 +40,7 @@ import {
 import { LOG_PROOF_BYTES_MAX, parsePolicy } from "@viafabric/transparency-log";
 import { FETCH_BYTES_MAX } from "@viafabric/transparency-log/client";
 import { type PinnedRoot, type TrustedState, verifyRootChain } from "@viafabric/tuf";
-import { loadTrust } from "@viafabric/tuf/client";
+import { loadClockFloor, loadTrust } from "@viafabric/tuf/client";
 import {
   type BundleFiles,
   type HeldBatch,
@@ -119,7 +119,7 @@ export async function loadState(home: NodeHome): Promise<NodeState> {
   const trust = await loadOr(async () => trustOf(await loadTrust(trustFolder(home), home.pinned)));
   const batches = trust ? await loadBundles(home, trust) : [];
   const status = trust && (await loadOr(() => loadStatus(home, trust)));
-  return { authority: home.authority, trust, batches, status, clockFloor: trust?.head.issued ?? 0 };
+  return { authority: home.authority, trust, batches, status, clockFloor: await loadClockFloor(trustFolder(home)) };
 }
 
 async function loadOr<T>(work: () => Promise<T>): Promise<T | undefined> {

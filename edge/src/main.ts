@@ -27,7 +27,7 @@ import {
   TOKEN_BYTES_MAX,
   utf8,
 } from "@viafabric/schemas";
-import { type FetchFile, folderFetch, httpFetch } from "@viafabric/transparency-log/client";
+import { openMirrors } from "@viafabric/transparency-log/client";
 import { verifyRootChain } from "@viafabric/tuf";
 import { checkToken, type NodeState, Refusal, type Verdict } from "@viafabric/verifier";
 import { initHome, loadState, openHome } from "./home.ts";
@@ -50,7 +50,8 @@ const node = program("via node", "Decide offline whether a tag may be used").add
   `
 Examples
   via node init --root 1.root.json --home .via/node     pin an authority; compare the words it shows by voice
-  via node refresh --from /media/stick/public           from a folder, a stick or a mirror (http://…)
+  via node refresh --from /media/stick/public           from a folder, a stick or a web server (http://…)
+  via node refresh --from https://a.example --from https://b.example    the second where the first is down or old
   via node check --dump tag.bin                         a memory dump of a tag
   via node check --reader                               a tag on the USB reader
   via node check --token token.cbor --json              any spelling of a token
@@ -107,7 +108,11 @@ Examples
 node
   .command("refresh")
   .description("bring metadata, status and bundles up to date")
-  .requiredOption("--from <source>", "http(s) address or folder of the published files")
+  .requiredOption(
+    "--from <source>",
+    "http(s) address or folder of the published files; once for each mirror, the preferred one first",
+    (source: string, list: readonly string[] = []) => [...list, source],
+  )
   .option("--home <folder>", "home of the node", DEFAULT_HOME)
   .option("--batches <list>", "batches to hold besides those held, such as 0,3,4 or none; all when left out")
   .action(async (options, command: Command) => {
@@ -115,13 +120,15 @@ node
     const home = await openHome(options.home);
     const batches = batchesOf(options.batches);
     let bar: ReturnType<typeof out.progress> | undefined;
-    const report = await refreshNode(home, sourceOf(options.from), {
+    const report = await refreshNode(home, openMirrors(options.from), {
       batches,
       now: now(),
       onProgress: (done, total) => {
         bar ??= out.progress("bundles", total);
         bar.advance();
-        if (done === total) bar.stop();
+        if (done < total) return;
+        bar.stop();
+        bar = undefined;
       },
     });
     const { statement } = report.status.verified;
@@ -133,12 +140,18 @@ node
       covers: statement.n,
       held: report.held,
       refused: report.refused,
+      mirror: report.mirror,
+      failures: report.failures.map(({ mirror, error }) => ({ mirror, code: error.code, message: error.message })),
+      overdue: report.overdue,
     };
+    for (const { mirror, code, message } of result.failures) out.note(`${mirror} was of no use: ${code}: ${message}`);
     out.result(result, () => {
       out.line(
         `head of ${result.headSize} batches (version ${result.batchesVersion}), status epoch ${result.epoch} over ${result.covers} tokens`,
       );
-      out.line(`holding ${report.held.length} bundles`);
+      out.line(`holding ${report.held.length} bundles, from ${report.mirror}`);
+      if (report.overdue)
+        out.line(out.style("yellow", `nothing newer anywhere, though a statement was due ${dateOf(statement.next)}`));
       for (const { seq, code, message } of report.refused)
         out.line(out.style("yellow", `batch ${seq} was not taken: ${code}: ${message}`));
     });
@@ -198,7 +211,7 @@ async function readRoot({ root, rootFrom }: InitOptions): Promise<{ rootFile: Ui
     throw new OperationError("ERR_USAGE", "name exactly one of --root and --root-from");
   if (root !== undefined) return { rootFile: await readFileBounded(root, ROOT_BYTES_MAX), source: root };
   const source = rootFrom!;
-  const rootFile = await sourceOf(source)(FIRST_ROOT);
+  const rootFile = await openMirrors([source])[0]!.fetch(FIRST_ROOT, ROOT_BYTES_MAX);
   if (!rootFile) throw new OperationError("ERR_FETCH", `there is no ${FIRST_ROOT} in ${source}`);
   if (rootFile.length > ROOT_BYTES_MAX)
     throw new OperationError("ERR_FILE_TOO_LARGE", `${FIRST_ROOT} has ${rootFile.length} bytes`);
@@ -210,8 +223,8 @@ function batchesOf(list: string | undefined): readonly number[] | "all" {
   return list === "none" ? [] : list.split(",").map((text) => parseDecimal(text));
 }
 
-function sourceOf(source: string): FetchFile {
-  return /^https?:\/\//.test(source) ? httpFetch(source) : folderFetch(source);
+function dateOf(seconds: number): string {
+  return new Date(seconds * 1000).toISOString();
 }
 
 /** What lies before the node, as bytes of some spelling of a token, or the reason why there is none. */

@@ -30,8 +30,16 @@ import {
   parseNote,
   quote,
 } from "@viafabric/schemas";
-import { type FetchFile, openTree, subFolder } from "@viafabric/transparency-log/client";
-import { refreshTrust } from "@viafabric/tuf/client";
+import { parseProof, verifyCheckpoint, witnessQuorumTime } from "@viafabric/transparency-log";
+import {
+  type FetchFile,
+  type Mirror,
+  type MirrorFailure,
+  openTree,
+  subFolder,
+  tryMirrors,
+} from "@viafabric/transparency-log/client";
+import { raiseClockFloor, refreshTrust } from "@viafabric/tuf/client";
 import {
   advanceStatus,
   type BundleFiles,
@@ -61,6 +69,11 @@ export interface RefreshOptions {
 }
 
 export interface RefreshReport {
+  /** The mirror that was followed, and what the others failed with. */
+  readonly mirror: string;
+  readonly failures: readonly MirrorFailure[];
+  /** Whether the newest statement of any mirror is one that should have had a successor. */
+  readonly overdue: boolean;
   readonly trust: Trust;
   readonly status: StatusState;
   readonly held: readonly number[];
@@ -73,8 +86,32 @@ const CHAIN_STATEMENTS_MAX = 9_000;
 /** The floor is at most as old as the head that carries it. */
 const REINSTATEMENTS_MAX = 100_000;
 
-/** @throws Refusal, VerificationError, FormatError, OperationError; the node keeps what it had of every part */
-export async function refreshNode(home: NodeHome, fetch: FetchFile, options: RefreshOptions): Promise<RefreshReport> {
+/** A mirror copies once in a while; one that is an hour behind is no reason to ask the next. */
+const MIRROR_LAG_SECONDS = 3600;
+
+type Refreshed = Omit<RefreshReport, "mirror" | "failures" | "overdue">;
+
+/**
+ * From the first mirror that shows a living state and all bundles wanted; an older one is taken where none shows more.
+ * @throws Refusal, VerificationError, FormatError, OperationError; the node keeps what it had of every part
+ */
+export async function refreshNode(
+  home: NodeHome,
+  mirrors: readonly Mirror[],
+  options: RefreshOptions,
+): Promise<RefreshReport> {
+  const isOverdue = ({ status }: Refreshed) => {
+    return options.now > status.verified.statement.next + MIRROR_LAG_SECONDS;
+  };
+  const { value, mirror, failures } = await tryMirrors(
+    mirrors,
+    (fetch) => refreshFrom(home, fetch, options),
+    (refreshed) => !isOverdue(refreshed) && refreshed.refused.length === 0,
+  );
+  return { ...value, mirror, failures, overdue: isOverdue(value) };
+}
+
+async function refreshFrom(home: NodeHome, fetch: FetchFile, options: RefreshOptions): Promise<Refreshed> {
   const manifests = subFolder(fetch, "batches");
   const state = await refreshTrust({
     folder: trustFolder(home),
@@ -216,7 +253,12 @@ async function refreshBundles(
   for (const [i, seq] of wanted.entries()) {
     try {
       const manifestProof = await buildInclusionProof(seq, head.size, subtree);
-      await takeBundle(home, trust, fetch, seq, manifestProof);
+      const files = await takeBundle(home, trust, fetch, seq, manifestProof);
+      const witnessed = witnessQuorumTime(
+        trust.policy,
+        verifyCheckpoint(trust.policy, parseProof(files.logProof).checkpoint),
+      );
+      if (witnessed !== undefined) await raiseClockFloor(trustFolder(home), witnessed, options.now);
       held.push(seq);
     } catch (error) {
       if (!(error instanceof CodedError)) throw error;
@@ -234,7 +276,7 @@ async function takeBundle(
   fetch: FetchFile,
   seq: number,
   manifestProof: readonly Hash[],
-): Promise<void> {
+): Promise<BundleFiles> {
   const stored = await loadHeldBundle(home, seq);
   const files = stored && isUsable(trust, stored.files, manifestProof) ? stored.files : await fetchBundle(fetch, seq);
   const batch = verifyBundle(trust, files, manifestProof);
@@ -243,6 +285,7 @@ async function takeBundle(
   if (batch.logRefusal) throw new Refusal(batch.logRefusal);
   const same = stored?.files === files && isSameProof(stored.manifestProof, manifestProof);
   if (!same) await storeBundle(home, seq, { files, manifestProof });
+  return files;
 }
 
 async function loadHeldBundle(home: NodeHome, seq: number): ReturnType<typeof loadBundle> {

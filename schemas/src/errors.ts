@@ -89,6 +89,8 @@ export const VERIFICATION_CODES = {
   ERR_AUTHORITY: "Something belongs to another authority than the one expected.",
   ERR_ROLLBACK: "A version is older than one already accepted, or does not follow it. Compare with another mirror.",
   ERR_METADATA_EXPIRED: "Signed metadata has expired: the trustees must sign again, or a mirror is holding news back.",
+  ERR_FREEZE:
+    "Every mirror that answered shows metadata that has expired: nobody signs any more, or all of them hold news back, or this clock is ahead. Try another mirror, or a stick from the vault.",
   ERR_METADATA_MISMATCH: "A metadata or target file is not the one that signed metadata lists.",
   ERR_HEAD_FORK:
     "Two heads of one version, or a head that does not extend the accepted one. Keep both: this is evidence.",
@@ -156,6 +158,7 @@ export const OPERATION_CODES = {
   ERR_TAG_UNREADABLE: "The tag's content is damaged. Use a blank tag, or allow overwriting.",
   ERR_TAG_WRITE: "The tag took a write but does not hold what was written. Use another tag.",
   ERR_TRUST_MISSING: "No usable trusted state is stored here. Refresh it while there is a network or a stick.",
+  ERR_CLOCK: "The clock of this machine runs behind a time that a quorum has signed. Set it, and try again.",
   ERR_PORT: "The address or port to listen on cannot be used. Choose another with --port or --listen.",
   ERR_TIMEOUT: "What was waited for did not happen in time. Wait longer with --seconds.",
   ERR_VAULT: "The vault could not be reached, or refused what was sent to it. The message says why.",

@@ -63,7 +63,7 @@ export const ONLINE = {
 };
 
 export interface PublishedOptions {
-  /** Unix seconds: everything was signed then. */
+  /** Unix seconds: when the first version was signed. */
   readonly now: number;
   /** Under the head. */
   readonly batches: number;
@@ -75,6 +75,8 @@ export interface PublishedOptions {
   readonly version?: number;
   /** Where they began; 1, or a multiple of 32 to begin in the middle of an authority's life. */
   readonly firstVersion?: number;
+  /** Seconds between two of them; the first was at `now`. */
+  readonly every?: number;
   /** More files of the role targets, by path. */
   readonly files?: ReadonlyMap<string, Uint8Array>;
   readonly targetsVersion?: number;
@@ -85,9 +87,17 @@ export type Files = Map<string, Uint8Array>;
 
 const BATCH_LIST_LINES = 256;
 
-/** @returns the root to pin as well */
-export async function publishedAuthority(options: PublishedOptions): Promise<{ root: Uint8Array; files: Files }> {
+export interface PublishedAuthority {
+  /** To pin. */
+  readonly root: Uint8Array;
+  readonly files: Files;
+  /** Of the bundles, as they are on tags, in index order. */
+  readonly tokens: readonly Uint8Array[];
+}
+
+export async function publishedAuthority(options: PublishedOptions): Promise<PublishedAuthority> {
   const { now, batches: count, bundles = 0, tokens = 4, firstVersion = 1, version = firstVersion } = options;
+  const issued = now + (version - firstVersion) * (options.every ?? 1);
   const files: Files = new Map();
   const quorum: Role = { keys: TRUSTEES.map(({ publicKey }) => publicKey), threshold: THRESHOLD };
   const role = ({ publicKey }: Signer): Role => ({ keys: [publicKey], threshold: 1 });
@@ -111,16 +121,24 @@ export async function publishedAuthority(options: PublishedOptions): Promise<{ r
   put("root", 1, root);
   files.set("root/1.root.json", root);
 
-  const hashes: Uint8Array[] = [];
+  const [hashes, compact]: [Uint8Array[], Uint8Array[]] = [[], []];
   for (let seq = 0; seq < count; seq++) {
     if (seq >= bundles) {
       hashes.push(sha256(utf8(`manifest ${seq}`)));
       continue;
     }
-    const changes = { authority, seq, first: seq * tokens, nbf: now - DAY, claimBy: now + DAY, exp: now + 365 * DAY };
+    const changes = {
+      authority,
+      seq,
+      first: seq * tokens,
+      nbf: now - DAY,
+      claimBy: now + 90 * DAY,
+      exp: now + 365 * DAY,
+    };
     const batch = await makeBatch({ count: tokens, manifest: changes });
     const { manifest, leaves, tokens: sealed, logProof } = batch.files;
     hashes.push(manifestHash(manifest));
+    compact.push(...batch.compact);
     for (const [name, bytes] of Object.entries({
       "manifest.cbor": manifest,
       "leaves.bin": leaves,
@@ -148,7 +166,7 @@ export async function publishedAuthority(options: PublishedOptions): Promise<{ r
     next: count * tokens,
     log: { size: 0, root: EMPTY_ROOT },
     floor: { epoch: 0, n: 0, logSize: 0, revokedRoot: EMPTY_ROOT, suspendedRoot: EMPTY_ROOT },
-    issued: now + version - firstVersion,
+    issued,
   });
   const listed = new Map([...trustFiles(authority, now), ...(options.files ?? [])]);
   for (const [path, bytes] of [...listed, [HEAD_PATH, head] as const, [STATEMENT_PATH, statement] as const])
@@ -161,18 +179,18 @@ export async function publishedAuthority(options: PublishedOptions): Promise<{ r
     batches: quorum,
     revocations: role(ONLINE.revocations),
   });
-  const batchesBytes = buildBatches({ version, expires: now + 120 * DAY, head });
-  const revocationsBytes = buildRevocations({ version, expires: now + 30 * DAY, statement });
+  const batchesBytes = buildBatches({ version, expires: issued + 120 * DAY, head });
+  const revocationsBytes = buildRevocations({ version, expires: issued + 30 * DAY, statement });
   const roles = new Map([
     ["targets", put("targets", targetsVersion, await signed(targetsBytes, people))],
     ["batches", put("batches", version, await signed(batchesBytes, people))],
     ["revocations", put("revocations", version, await signed(revocationsBytes, [ONLINE.revocations]))],
   ]);
-  const snapshotBytes = buildSnapshot({ version, expires: now + 30 * DAY, roles });
+  const snapshotBytes = buildSnapshot({ version, expires: issued + 30 * DAY, roles });
   const snapshot = put("snapshot", version, await signed(snapshotBytes, [ONLINE.snapshot]));
-  const timestampBytes = buildTimestamp({ version, expires: now + 30 * DAY, snapshot });
+  const timestampBytes = buildTimestamp({ version, expires: issued + 30 * DAY, snapshot });
   put("timestamp", version, await signed(timestampBytes, [ONLINE.timestamp]));
-  return { root, files };
+  return { root, files, tokens: compact };
 }
 
 /** One epoch for each version, each with one batch more. All tokens are released, none revoked. */
@@ -184,13 +202,13 @@ async function statementFiles(authority: Uint8Array, options: PublishedOptions, 
   let note: Uint8Array = new Uint8Array(0);
   for (let epoch = firstVersion; epoch <= version; epoch++) {
     const next = { ...EPOCH_ZERO, epoch, n: Math.max(0, batches - (version - epoch)) * tokens };
-    if (epoch === firstVersion)
+    if (epoch === firstVersion && epoch > 1)
       for (const plane of PLANES)
         files.set(snapshotPath(plane, epoch), encodeSnapshot({ plane, epoch, n: next.n, set: next.planes[plane] }));
     else
       for (const { path, bytes } of await epochFiles(before, next, async (name) => files.get(name)))
         files.set(path, bytes);
-    const issued = now + epoch - firstVersion;
+    const issued = now + (epoch - firstVersion) * (options.every ?? 1);
     const text = formatStatement({
       authority,
       epoch,

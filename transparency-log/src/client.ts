@@ -18,6 +18,7 @@ import { readEdge, TileTree } from "./tile-tree.ts";
 
 export * from "./entries.ts";
 export * from "./fetch.ts";
+export * from "./mirrors.ts";
 export * from "./tile-tree.ts";
 
 /** @returns the newest checkpoint, and the note it was read from for whoever hands out proofs */

@@ -10,12 +10,21 @@ import { readFileIfPresent } from "@viafabric/platform";
 import { OperationError, quote } from "@viafabric/schemas";
 import { BUNDLE_BYTES_MAX } from "./entry-bundle.ts";
 
-/** @returns undefined when the source has no such file. @param path below the log's folder, with forward slashes */
-export type FetchFile = (path: string) => Promise<Uint8Array | undefined>;
+/**
+ * @returns undefined when the source has no such file. @param path below the log's folder, with forward slashes
+ * @param bytesMax where the caller knows a lower limit than that of any file
+ */
+export type FetchFile = (path: string, bytesMax?: number) => Promise<Uint8Array | undefined>;
 
 /** The largest file of a log is an entry bundle; the files beside a log (a batch's leaves) fit as well. */
 export const FETCH_BYTES_MAX = BUNDLE_BYTES_MAX;
 const FETCH_SECONDS_MAX = 60;
+/**
+ * A line on which less than that arrives in five seconds is down, or its server plays for time; a phone on GPRS brings
+ * twenty times as much. A large file on a slow line takes long, and goes on.
+ */
+const STALL_SECONDS_MAX = 5;
+const STALL_BYTES_MIN = 256;
 /** A lost packet should not end an audit of an hour; a server that is down should be reported soon. */
 const FETCH_ATTEMPTS_MAX = 4;
 const RETRY_MS = 200;
@@ -23,11 +32,16 @@ const RETRY_MS = 200;
 const PATH = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
 
 export function folderFetch(folder: string): FetchFile {
-  return async (file) => readFileIfPresent(path.join(folder, checkedPath(file)), FETCH_BYTES_MAX);
+  return async (file, bytesMax = FETCH_BYTES_MAX) => {
+    return readFileIfPresent(path.join(folder, checkedPath(file)), Math.min(bytesMax, FETCH_BYTES_MAX));
+  };
 }
 
 export interface HttpFetchOptions {
+  /** For the whole of an answer. */
   readonly secondsMax?: number;
+  /** Without an answer, or without progress in it. */
+  readonly stallSecondsMax?: number;
   readonly bytesMax?: number;
   readonly attemptsMax?: number;
 }
@@ -38,10 +52,15 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
   if (base?.protocol !== "http:" && base?.protocol !== "https:") {
     throw new OperationError("ERR_USAGE", `not an http or https address: ${quote(baseUrl)}`);
   }
-  const limits = { bytes: options.bytesMax ?? FETCH_BYTES_MAX, ms: 1000 * (options.secondsMax ?? FETCH_SECONDS_MAX) };
-  const attemptsMax = options.attemptsMax ?? FETCH_ATTEMPTS_MAX;
-  return async (file) => {
+  const { bytesMax = FETCH_BYTES_MAX, secondsMax = FETCH_SECONDS_MAX, stallSecondsMax = STALL_SECONDS_MAX } = options;
+  const { attemptsMax = FETCH_ATTEMPTS_MAX } = options;
+  return async (file, fileBytesMax = bytesMax) => {
     const url = new URL(checkedPath(file), base);
+    const limits = {
+      bytes: Math.min(bytesMax, fileBytesMax),
+      ms: 1000 * secondsMax,
+      stallMs: 1000 * Math.min(secondsMax, stallSecondsMax),
+    };
     for (let attempt = 1; ; attempt++) {
       try {
         return await fetchOnce(url, limits);
@@ -56,38 +75,65 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
 
 /** One below another: `subFolder(fetch, "log")` asks for `log/checkpoint` when asked for `checkpoint`. */
 export function subFolder(fetch: FetchFile, folder: string): FetchFile {
-  return (file) => fetch(`${folder}/${file}`);
+  return (file, bytesMax) => fetch(`${folder}/${file}`, bytesMax);
 }
 
-async function fetchOnce(url: URL, limits: { bytes: number; ms: number }): Promise<Uint8Array | undefined> {
-  let response: Response;
+interface Limits {
+  readonly bytes: number;
+  readonly ms: number;
+  readonly stallMs: number;
+}
+
+async function fetchOnce(url: URL, limits: Limits): Promise<Uint8Array | undefined> {
+  const stall = new StallWatch(limits.stallMs);
   try {
-    response = await fetch(url, { signal: AbortSignal.timeout(limits.ms), redirect: "manual" });
-  } catch (cause) {
-    throw failed(url, reasonOf(cause), cause);
-  }
-  if (response.status === 404 || response.status === 410) {
+    const signal = AbortSignal.any([AbortSignal.timeout(limits.ms), stall.signal]);
+    const response = await fetch(url, { signal, redirect: "manual" });
+    if (response.status === 200) return await readBody(url, response, limits.bytes, stall);
     await response.body?.cancel();
-    return undefined;
-  }
-  if (response.status !== 200) {
-    await response.body?.cancel();
+    if (response.status === 404 || response.status === 410) return undefined;
     const later = response.status >= 500 || response.status === 429;
     throw new OperationError("ERR_FETCH", `${url} answered ${response.status}`, { retryable: later });
-  }
-  try {
-    return await readBody(url, response, limits.bytes);
   } catch (cause) {
     throw cause instanceof OperationError ? cause : failed(url, reasonOf(cause), cause);
+  } finally {
+    stall.stop();
+  }
+}
+
+/** Aborts what makes no progress, however little arrives now and then. */
+class StallWatch {
+  readonly #abort = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  #arrived = 0;
+
+  constructor(ms: number) {
+    this.#timer = setInterval(() => {
+      if (this.#arrived < STALL_BYTES_MIN) this.#abort.abort(new Error("no progress"));
+      this.#arrived = 0;
+    }, ms);
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  arrived(bytes: number): void {
+    this.#arrived += bytes;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
   }
 }
 
 /** Counts what arrives rather than believing Content-Length, which compression and liars make wrong. */
-async function readBody(url: URL, response: Response, bytesMax: number): Promise<Uint8Array> {
+async function readBody(url: URL, response: Response, bytesMax: number, stall: StallWatch): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const part of response.body ?? []) {
     length += part.length;
+    stall.arrived(part.length);
     // Leaving the loop cancels the body.
     if (length > bytesMax) throw new OperationError("ERR_FILE_TOO_LARGE", `${url} is larger than ${bytesMax} bytes`);
     parts.push(part);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { CodedError, formatNote, formatVerifierKey, noteVerifier, signNote, utf8 } from "@viafabric/schemas";
 import { formatCheckpoint } from "./checkpoint.ts";
 import { logSigner, logVerifier, ORIGIN, signerOf } from "./fixtures.test.ts";
-import { formatPolicy, type LogPolicy, parsePolicy, verifyCheckpoint } from "./policy.ts";
+import { formatPolicy, type LogPolicy, parsePolicy, verifyCheckpoint, witnessQuorumTime } from "./policy.ts";
 
 const witnesses = [1, 2, 3, 4].map((n) => {
   const name = `w${n}.example/key`;
@@ -15,15 +15,22 @@ const WITNESSES = witnesses.map(({ vkey }, i) => `witness w${i + 1} ${vkey}\n`).
 
 const policy = (rest: string) => parsePolicy(utf8(`${LOG}\n${WITNESSES}${rest}`));
 
-async function isReached(rule: LogPolicy, signing: readonly number[]): Promise<boolean> {
+const TIME = 1_700_000_000;
+
+/** @param times of the cosignatures, by witness number */
+async function cosigned(times: ReadonlyMap<number, number>): Promise<Uint8Array> {
   const text = formatCheckpoint({ origin: ORIGIN, size: 7, root: new Uint8Array(32) });
   const signatures = [await signNote(text, ORIGIN, logSigner)];
-  for (const n of signing) {
+  for (const [n, time] of times) {
     const { name, signer } = witnesses[n - 1]!;
-    signatures.push(await signNote(text, name, signer, 1_700_000_000));
+    signatures.push(await signNote(text, name, signer, time));
   }
+  return formatNote({ text, signatures });
+}
+
+async function isReached(rule: LogPolicy, signing: readonly number[]): Promise<boolean> {
   try {
-    verifyCheckpoint(rule, formatNote({ text, signatures }));
+    verifyCheckpoint(rule, await cosigned(new Map(signing.map((n) => [n, TIME]))));
     return true;
   } catch (error) {
     assert.ok(error instanceof CodedError && error.code === "ERR_WITNESS_QUORUM", String(error));
@@ -47,6 +54,53 @@ test("a quorum is reached when its witness, or enough members of its group, cosi
   ];
   for (const [rule, signing, reached] of table) {
     assert.equal(await isReached(policy(rule), signing), reached, `${rule} with ${signing}`);
+  }
+});
+
+test("the time of a checkpoint is one that a quorum of witnesses has seen come", async () => {
+  const table: readonly [rule: string, times: readonly [number, number][], time: number | undefined][] = [
+    ["quorum none\n", [[1, TIME]], undefined],
+    ["quorum w1\n", [[1, TIME]], TIME],
+    // One witness with a wrong clock, or bought, moves nothing.
+    [
+      "quorum w1\n",
+      [
+        [1, TIME],
+        [2, 2 * TIME],
+      ],
+      TIME,
+    ],
+    [
+      "group g 2 w1 w2 w3\nquorum g\n",
+      [
+        [1, 2 * TIME],
+        [2, TIME],
+        [3, TIME - 1],
+      ],
+      TIME,
+    ],
+    [
+      "group g 2 w1 w2 w3\nquorum g\n",
+      [
+        [1, TIME],
+        [3, 5],
+      ],
+      5,
+    ],
+    [
+      "group a 2 w1 w2 w3\ngroup b all a w4\nquorum b\n",
+      [
+        [1, 9],
+        [2, 8],
+        [3, 7],
+        [4, 6],
+      ],
+      6,
+    ],
+  ];
+  for (const [rule, times, time] of table) {
+    const checked = verifyCheckpoint(policy(rule), await cosigned(new Map(times)));
+    assert.equal(witnessQuorumTime(policy(rule), checked), time, rule);
   }
 });
 

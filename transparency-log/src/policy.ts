@@ -103,18 +103,36 @@ export function verifyCheckpoint(policy: LogPolicy, note: Uint8Array): VerifiedC
     throw new VerificationError("ERR_LOG_ORIGIN", `no signature of the log ${quote(checkpoint.origin)} itself`);
   }
   const cosigned = policy.witnesses.filter(({ verifier }) => signers.has(verifier));
+  if (policy.quorum !== undefined && !isQuorum(policy, policy.quorum, cosigned)) {
+    const names = cosigned.map(({ name }) => name).join(", ") || "no witness";
+    throw new VerificationError("ERR_WITNESS_QUORUM", `cosigned by ${names}; ${quote(policy.quorum)} is not reached`);
+  }
+  const witnesses = cosigned.map(({ name, verifier }) => ({ name, time: signers.get(verifier)! }));
+  return { ...checkpoint, witnesses } as unknown as VerifiedCheckpoint;
+}
+
+/**
+ * The latest time that a quorum of witnesses says has come: one witness with a wrong clock does not move it, and a log
+ * cannot. Undefined where the policy asks for no witness.
+ */
+export function witnessQuorumTime(policy: LogPolicy, { witnesses }: VerifiedCheckpoint): number | undefined {
+  const { quorum } = policy;
+  if (quorum === undefined) return undefined;
+  const times = witnesses.map(({ time }) => time).sort((a, b) => b - a);
+  return times.find((time) => {
+    const those = witnesses.filter((witness) => witness.time >= time);
+    return isQuorum(policy, quorum, those);
+  });
+}
+
+function isQuorum(policy: LogPolicy, quorum: string, cosigned: readonly { readonly name: string }[]): boolean {
   const satisfied = new Set(cosigned.map(({ name }) => name));
   // Members are defined before the group, so one pass in order settles nested groups too.
   for (const group of policy.groups) {
     const count = group.members.filter((member) => satisfied.has(member)).length;
     if (group.threshold >= 1 && count >= group.threshold) satisfied.add(group.name);
   }
-  if (policy.quorum !== undefined && !satisfied.has(policy.quorum)) {
-    const names = cosigned.map(({ name }) => name).join(", ") || "no witness";
-    throw new VerificationError("ERR_WITNESS_QUORUM", `cosigned by ${names}; ${quote(policy.quorum)} is not reached`);
-  }
-  const witnesses = cosigned.map(({ name, verifier }) => ({ name, time: signers.get(verifier)! }));
-  return { ...checkpoint, witnesses } as unknown as VerifiedCheckpoint;
+  return satisfied.has(quorum);
 }
 
 class PolicyBuilder {

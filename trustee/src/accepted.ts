@@ -18,6 +18,7 @@ import {
 import { parsePolicy } from "@viafabric/transparency-log";
 import {
   type FetchFile,
+  type Mirror,
   openTree,
   proveConsistency,
   readCheckpoint,
@@ -25,9 +26,10 @@ import {
   subFolder,
   type TileTree,
   tileSubtree,
+  tryMirrors,
 } from "@viafabric/transparency-log/client";
 import { METADATA_BYTES_MAX, type PinnedRoot, parseMetadata, type TrustedState, verifyRootChain } from "@viafabric/tuf";
-import { loadTrust, refreshTrust } from "@viafabric/tuf/client";
+import { assertClock, loadTrust, refreshTrust } from "@viafabric/tuf/client";
 import { type Home, readFirstRoot } from "./home.ts";
 import { decodeReplay, encodeReplay, type ReplayState, replay, startReplay } from "./replay.ts";
 
@@ -54,8 +56,14 @@ export interface VerifiedLog {
 const REPLAY_BYTES_MAX = 1024 * 1024 * 1024;
 const STATEMENT_BYTES_MAX = 2048;
 
-/** @param fetch of the published tree. @param now unix seconds */
-export async function acceptPublished(home: Home, fetch: FetchFile, now: number): Promise<Accepted> {
+/** @param mirrors of the published tree. @param now unix seconds. @throws OperationError ERR_CLOCK */
+export async function acceptPublished(home: Home, mirrors: readonly Mirror[], now: number): Promise<Accepted> {
+  // Lifetimes are signed by this clock, and what it calls living may be long over.
+  await assertClock(home.trust, now);
+  return (await tryMirrors(mirrors, (fetch) => acceptFrom(home, fetch, now))).value;
+}
+
+async function acceptFrom(home: Home, fetch: FetchFile, now: number): Promise<Accepted> {
   const pinned = await pinnedRoot(home, fetch);
   const before = await loadTrust(home.trust, pinned).catch((error: unknown) => {
     if (error instanceof OperationError && error.code === "ERR_TRUST_MISSING") return undefined;

@@ -26,7 +26,7 @@ import {
   OperationError,
   VerificationError,
 } from "@viafabric/schemas";
-import { type FetchFile, openTree, subFolder } from "@viafabric/transparency-log/client";
+import { type FetchFile, type Mirror, openTree, subFolder, tryMirrors } from "@viafabric/transparency-log/client";
 import type { ProposalRole } from "@viafabric/tuf";
 import { acceptPublished } from "./accepted.ts";
 import { createHome, type Home, homeAt, readFirstRoot, writeFirstRoot } from "./home.ts";
@@ -54,8 +54,17 @@ export interface Gathered {
   readonly refused: ReadonlyMap<string, CodedError>;
 }
 
-/** @param now unix seconds. @throws what accepting the published state throws */
+/** From one mirror, never a mixture. @param now unix seconds. @throws what accepting the published state throws */
 export async function gather(
+  home: Home,
+  mirrors: readonly Mirror[],
+  proposals: readonly ProposalDetail[],
+  now: number,
+): Promise<Gathered> {
+  return (await tryMirrors(mirrors, (fetch) => gatherFrom(home, fetch, proposals, now))).value;
+}
+
+async function gatherFrom(
   home: Home,
   fetch: FetchFile,
   proposals: readonly ProposalDetail[],
@@ -73,7 +82,7 @@ export async function gather(
     const fresh = homeAt(folder);
     await createHome(fresh);
     await writeFirstRoot(fresh, signed);
-    const accepted = await acceptPublished(fresh, recorded, now);
+    const accepted = await acceptPublished(fresh, [{ name: "recorded", fetch: recorded }], now);
     const { head } = accepted.trust;
     // A laptop that accepted an older head asks for the proof that this one extends it: any tile may be part of it.
     const manifests = await openTree(subFolder(recorded, "batches"), head);
@@ -94,8 +103,8 @@ export async function gather(
 }
 
 /** Reads published files out of the file; what it lacks does not exist. */
-export function carriedFetch({ files }: Carried): FetchFile {
-  return async (name) => files.get(name);
+export function carriedMirror({ files }: Carried): Mirror {
+  return { name: "the carried file", fetch: async (name) => files.get(name) };
 }
 
 /** @throws OperationError ERR_USAGE */

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { after, test } from "node:test";
 import { CodedError, formatHex } from "@viafabric/schemas";
-import { carriedFetch, decodeCarried, encodeCarried } from "./carried.ts";
+import { carriedMirror, decodeCarried, encodeCarried } from "./carried.ts";
 import { exportProposals, importProposals, offlineSession, readCarried, submit } from "./carry.ts";
 import { reject, review, sign, status } from "./commands.ts";
 import { encodeDecisionFile, parseDecisionFile } from "./decision-file.ts";
@@ -146,7 +146,7 @@ test("what was changed on the stick is refused, and nothing is signed", () =>
       assert.throws(() => decodeCarried(broken), refusedWith("ERR_CARRIED"));
     await write(file, encodeCarried({ ...carried, authority: new Uint8Array(32) }));
     await assert.rejects(readCarried(home, file), refusedWith("ERR_AUTHORITY"));
-    assert.equal(await carriedFetch(carried)("no/such/file"), undefined);
+    assert.equal(await carriedMirror(carried).fetch("no/such/file"), undefined);
   }));
 
 test("a decision has one spelling, and the vault takes none that was changed on the way", () =>

@@ -12,7 +12,7 @@ import { type Accepted, acceptPublished } from "./accepted.ts";
 import {
   CARRIED_BYTES_MAX,
   type Carried,
-  carriedFetch,
+  carriedMirror,
   carriedProposal,
   decodeCarried,
   encodeCarried,
@@ -36,7 +36,7 @@ export async function exportProposals(
   const wanted = ids ?? (await vault.proposals()).map(({ id }) => id);
   const details: ProposalDetail[] = [];
   for (const id of wanted) details.push({ ...(await vault.proposal(id)), id });
-  const gathered = await gather(session.home, session.fetch, details, session.now());
+  const gathered = await gather(session.home, session.mirrors, details, session.now());
   await writeFileDurable(file, encodeCarried(gathered.carried));
   return gathered;
 }
@@ -61,7 +61,7 @@ export function offlineSession(home: Home, carried: Carried, out: string | undef
     approve: (_signer, id, approval) => write({ authority, id, kind: "approve", approval }),
     reject: (_signer, id, rejection) => write({ authority, id, kind: "reject", rejection }),
   };
-  return { home, vaultUrl: "", fetch: carriedFetch(carried), desk, now };
+  return { home, vaultUrl: "", mirrors: [carriedMirror(carried)], desk, now };
 }
 
 export interface Imported {
@@ -76,7 +76,7 @@ export interface Imported {
 
 /** Accepts the published state that came along, and looks at every proposal. */
 export async function importProposals(home: Home, carried: Carried, now: number): Promise<Imported> {
-  const accepted = await acceptPublished(home, carriedFetch(carried), now);
+  const accepted = await acceptPublished(home, [carriedMirror(carried)], now);
   return withJournal(home, async ({ decisions }) => {
     const proposals: Imported["proposals"][number][] = [];
     for (const detail of carried.proposals) {

@@ -1,7 +1,7 @@
 /** What the commands of `via trustee` share: their options, and what those mean. */
 import { type Command, confirm, EXIT, type Output, readPassphrase } from "@viafabric/platform";
 import { type FormatError, OperationError, parseDecimal, parseHex, parseWords } from "@viafabric/schemas";
-import { folderFetch, httpFetch } from "@viafabric/transparency-log/client";
+import { openMirrors } from "@viafabric/transparency-log/client";
 import { offlineSession, readCarried } from "./carry.ts";
 import type { Secret, Session } from "./commands.ts";
 import { homeAt } from "./home.ts";
@@ -10,16 +10,13 @@ import { publicUrl } from "./vault-client.ts";
 export interface Options {
   readonly home: string;
   readonly vault: string;
-  readonly public?: string;
+  readonly public?: readonly string[];
   readonly passphraseFile?: string;
   readonly yes?: boolean;
   readonly dryRun?: boolean;
   readonly from?: string;
   readonly out?: string;
 }
-
-/** Answers of a mirror in a village with a satellite link. */
-const FETCH_SECONDS_MAX = 10;
 
 export const now = (): number => Math.floor(Date.now() / 1000);
 
@@ -33,7 +30,11 @@ export function homeCommand(trustee: Command, name: string, description: string)
 export function vaultCommand(trustee: Command, name: string, description: string): Command {
   return homeCommand(trustee, name, description)
     .option("--vault <url>", "the vault to talk to", "http://127.0.0.1:8080")
-    .option("--public <url|folder>", "read published files from here instead: any mirror, a stick");
+    .option(
+      "--public <url|folder>",
+      "read published files from here instead: any mirror, a stick; once for each, the preferred one first",
+      (source: string, list: readonly string[] = []) => [...list, source],
+    );
 }
 
 export function signing(command: Command): Command {
@@ -51,10 +52,8 @@ export function secretOf({ passphraseFile }: Options): Secret {
 }
 
 export function sessionOf(options: Options): Session {
-  const source = options.public ?? publicUrl(options.vault);
-  const isUrl = /^https?:/.test(source);
-  const fetch = isUrl ? httpFetch(source, { secondsMax: FETCH_SECONDS_MAX }) : folderFetch(source);
-  return { home: homeAt(options.home), vaultUrl: options.vault, fetch, now };
+  const mirrors = openMirrors(options.public ?? [publicUrl(options.vault)]);
+  return { home: homeAt(options.home), vaultUrl: options.vault, mirrors, now };
 }
 
 /**

@@ -16,7 +16,7 @@ import {
   sha256,
   VerificationError,
 } from "@viafabric/schemas";
-import type { FetchFile } from "@viafabric/transparency-log/client";
+import type { Mirror } from "@viafabric/transparency-log/client";
 import {
   createEnrolmentCard,
   type EnrolmentCard,
@@ -51,8 +51,8 @@ import {
 export interface Session {
   readonly home: Home;
   readonly vaultUrl: string;
-  /** The published tree, from the vault or any mirror. */
-  readonly fetch: FetchFile;
+  /** The published tree, from the vault or any mirrors. */
+  readonly mirrors: readonly Mirror[];
   /** Where proposals lie and decisions go, when that is not the vault. */
   readonly desk?: Desk;
   /** Unix seconds. */
@@ -112,7 +112,7 @@ export interface StatusReport {
 
 export async function status(session: Session): Promise<StatusReport> {
   const { home } = session;
-  const accepted = await acceptPublished(home, session.fetch, session.now());
+  const accepted = await acceptPublished(home, session.mirrors, session.now());
   const vault = await openVault(session);
   const [proposals, events, own] = [await vault.proposals(), await vault.statusEvents(), await readOwnKey(home)];
   return withJournal(home, async ({ decisions }) => {
@@ -137,7 +137,7 @@ export async function review(
   id: Uint8Array,
 ): Promise<{ readonly review: Review; readonly accepted: Accepted }> {
   const now = session.now();
-  const accepted = await acceptPublished(session.home, session.fetch, now);
+  const accepted = await acceptPublished(session.home, session.mirrors, now);
   const desk = await openDesk(session);
   return { review: await reviewProposal(id, await desk.proposal(id), accepted, now), accepted };
 }
@@ -241,7 +241,7 @@ export async function proposeEvent(
   consent: Consent<ProposedEvent>,
 ): Promise<ProposedEvent | undefined> {
   const now = session.now();
-  const { trust } = await acceptPublished(session.home, session.fetch, now);
+  const { trust } = await acceptPublished(session.home, session.mirrors, now);
   const body = createEventBody(wish, trust, new Uint8Array(randomBytes(16)), now);
   const event = { id: sha256(body), body };
   if (!(await consent(event))) return undefined;
@@ -259,7 +259,7 @@ export async function joinEvent(
   consent: Consent<EventBody>,
 ): Promise<EventBody | undefined> {
   const now = session.now();
-  const { trust } = await acceptPublished(session.home, session.fetch, now);
+  const { trust } = await acceptPublished(session.home, session.mirrors, now);
   const { body } = await (await openVault(session)).statusEvent(id);
   const event = reviewEventBody(id, body, trust, now);
   if (!(await consent(event))) return undefined;

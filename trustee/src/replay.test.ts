@@ -12,7 +12,7 @@ import {
   subtreeOf,
 } from "@viafabric/schemas";
 import { parsePolicy } from "@viafabric/transparency-log";
-import { folderFetch, readCheckpoint, readEntries, subFolder } from "@viafabric/transparency-log/client";
+import { openMirrors, readCheckpoint, readEntries, subFolder } from "@viafabric/transparency-log/client";
 import { acceptPublished } from "./accepted.ts";
 import { sign } from "./commands.ts";
 import { DAY, NOW, removeTemplate, SECRET } from "./fixtures.test.ts";
@@ -30,8 +30,9 @@ async function logOf(world: World): Promise<{ readonly entries: Uint8Array[]; re
   const batch = await world.propose({ count: 10 });
   for (const i of [0, 1]) await sign(world.session(i), batch.event.proposal.id, SECRET, async () => true);
   await world.publish(batch);
-  const fetch = folderFetch(`${world.folder}/public`);
-  const { trust } = await acceptPublished(world.homes[0]!, fetch, NOW);
+  const mirrors = openMirrors([`${world.folder}/public`]);
+  const { fetch } = mirrors[0]!;
+  const { trust } = await acceptPublished(world.homes[0]!, mirrors, NOW);
   const source = subFolder(fetch, "log");
   const { checkpoint } = await readCheckpoint(source, parsePolicy(Buffer.from(trust.policyText)));
   const entries: Uint8Array[] = [];

@@ -49,7 +49,7 @@ import {
   verifyRequest,
 } from "@viafabric/schemas";
 import { formatCheckpoint } from "@viafabric/transparency-log";
-import { folderFetch } from "@viafabric/transparency-log/client";
+import { openMirrors } from "@viafabric/transparency-log/client";
 import { type LockedHead, type Log, openLog, writeTree } from "@viafabric/transparency-log/log";
 import {
   type Attachments,
@@ -221,7 +221,7 @@ class TestVault implements World {
   }
 
   session(i: number): Session {
-    return { home: this.homes[i]!, vaultUrl: this.url, fetch: folderFetch(this.#places.public), now: () => NOW };
+    return { home: this.homes[i]!, vaultUrl: this.url, mirrors: openMirrors([this.#places.public]), now: () => NOW };
   }
 
   async start(): Promise<void> {

@@ -6,7 +6,8 @@
  * us forget. Only then does it replace the stored state, as one file.
  */
 import { ensureFolder, lockFolder } from "@viafabric/platform";
-import { CodedError, equalBytes, OperationError, sha256 } from "@viafabric/schemas";
+import { CodedError, equalBytes, OperationError, sha256, VerificationError } from "@viafabric/schemas";
+import { loadClockFloor, raiseClockFloor } from "./clock.ts";
 import { type FileInfo, HEAD_PATH, parseMetadata, type Targets, targetFileName } from "./metadata.ts";
 import { readStore, type StoredFiles, storeFile, writeStore } from "./store.ts";
 import { type ProveHead, verifySuccession } from "./succession.ts";
@@ -14,6 +15,7 @@ import { type TrustedState, verifyTrust } from "./trust.ts";
 import { type FetchFile, refreshMetadata } from "./updater.ts";
 import { type PinnedRoot, verifyFile } from "./verify.ts";
 
+export { assertClock, CLOCK_FLOOR_MIN, loadClockFloor, nextClockFloor, raiseClockFloor } from "./clock.ts";
 export type { ProveHead } from "./succession.ts";
 export type { FetchFile } from "./updater.ts";
 
@@ -23,7 +25,7 @@ export interface RefreshOptions {
   readonly pinned: PinnedRoot;
   readonly fetch: FetchFile;
   readonly prove: ProveHead;
-  /** Unix seconds. */
+  /** Unix seconds, as the clock says. What expires is judged by the clock floor where that is later. */
   readonly now: number;
 }
 
@@ -35,11 +37,13 @@ const TARGETS_FOLDER = "tuf/targets/";
  * ERR_AUTHORITY, ERR_DELEGATION, ERR_PROOF; FormatError; OperationError ERR_FETCH, ERR_LOCKED
  */
 export async function refreshTrust(options: RefreshOptions): Promise<TrustedState> {
-  const { folder, pinned, fetch, now } = options;
+  const { folder, pinned, fetch } = options;
   await ensureFolder(folder);
   const unlock = await lockFolder(folder, "trust.lock");
+  let stored: Awaited<ReturnType<typeof readVerified>>;
   try {
-    const stored = await readVerified(folder, pinned);
+    stored = await readVerified(folder, pinned);
+    const now = Math.max(options.now, await loadClockFloor(folder));
     const accepted = stored?.files;
     const metadata = await refreshMetadata(
       {
@@ -61,10 +65,20 @@ export async function refreshTrust(options: RefreshOptions): Promise<TrustedStat
     const state = verifyTrust({ ...files, pinned }, now);
     if (stored) await verifySuccession(stored.state, state, options.prove);
     if (!stored || !isSame(stored.files, files)) await writeStore(folder, files);
+    await raiseClockFloor(folder, state.head.issued, options.now);
     return state;
+  } catch (error) {
+    throw stored && error instanceof VerificationError ? sinceAccepted(error, stored.state) : error;
   } finally {
     await unlock();
   }
+}
+
+/** Whoever is shown an expired state asks first since when nothing new has come. */
+function sinceAccepted(error: VerificationError, { batchesVersion, head }: TrustedState): VerificationError {
+  if (error.code !== "ERR_METADATA_EXPIRED") return error;
+  const known = `accepted here before: batches ${batchesVersion}, issued ${new Date(head.issued * 1000).toISOString()}`;
+  return new VerificationError(error.code, `${error.message}; ${known}`, { cause: error });
 }
 
 /**

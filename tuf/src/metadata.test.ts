@@ -176,3 +176,40 @@ test("a root chain needs both thresholds, no gap and no way back", async () => {
   assert.throws(() => verifyRootChain({ ...pinned, authority: new Uint8Array(32) }, []), refusedWith("ERR_AUTHORITY"));
   assert.throws(() => authorityOf(second(2)), refusedWith("ERR_AUTHORITY"));
 });
+
+test("names that every object inherits, and paths that climb, are no targets, roles or members", async () => {
+  const batches = await signed(buildBatches({ version: 1, expires: NOW + DAY, head: utf8("head") }), [
+    ed25519Signer("a"),
+  ]);
+  const info = { hashes: { sha256: "00".repeat(32) }, length: 1 };
+  const named = (json: string, name: string) => JSON.parse(json.replace("NAME", name)) as Json;
+  for (const name of [
+    "constructor",
+    "__proto__",
+    "toString",
+    "hasOwnProperty",
+    "../x",
+    "a/../b",
+    "/x",
+    ".x",
+    "a//b",
+    "",
+  ]) {
+    const listed = edited(batches, (targets) => {
+      targets.targets = named(`{"NAME":${JSON.stringify(info)}}`, name);
+    });
+    assert.throws(() => parseMetadata("targets", listed), malformed, name);
+    const delegating = edited(batches, (targets) => {
+      const role = { keyids: [], name, paths: ["x"], terminating: true, threshold: 1 };
+      targets.delegations = { keys: {}, roles: [role] };
+    });
+    assert.throws(() => parseMetadata("targets", delegating), malformed, name);
+    const member = edited(batches, (targets) => {
+      Object.defineProperty(targets, name, { value: info, enumerable: true });
+    });
+    assert.throws(() => parseMetadata("targets", member), malformed, name);
+  }
+  // The look-up itself: nothing is listed, so nothing is found.
+  const { targets } = parseMetadata("targets", batches).signed;
+  for (const name of ["constructor", "__proto__"]) assert.equal(targets.get(name), undefined);
+});

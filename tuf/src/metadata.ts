@@ -154,12 +154,18 @@ export function parseExpires(text: string): number {
 
 /** A name that looks like a number would be reordered by JavaScript, and then the bytes differ. */
 export function isRoleName(name: string): boolean {
-  return /^[a-z][a-z0-9-]{0,31}$/.test(name);
+  return /^[a-z][a-z0-9-]{0,31}$/.test(name) && !isInherited(name);
 }
 
 /** Literal segments of plain characters: no pattern that two clients match differently, no way out of a folder. */
 export function isTargetPath(path: string): boolean {
-  return path.length <= 256 && /^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/.test(path);
+  const isPlain = path.length <= 256 && /^[A-Za-z0-9_-][A-Za-z0-9_.-]*(\/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$/.test(path);
+  return isPlain && !isInherited(path);
+}
+
+/** `constructor`, `__proto__`: a client that looks names up in a plain object finds these where nothing is listed. */
+function isInherited(name: string): boolean {
+  return name in Object.prototype;
 }
 
 function asSigned<T extends MetadataType>(type: T, value: Json): Extract<Signed, { type: T }> {

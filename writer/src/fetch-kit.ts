@@ -3,8 +3,8 @@
  * that the station can go where there is no network and still check what it writes.
  */
 import { buildConsistencyProof, buildInclusionProof, OperationError } from "@viafabric/schemas";
-import { type FetchFile, openTree, subFolder } from "@viafabric/transparency-log/client";
-import { refreshTrust } from "@viafabric/tuf/client";
+import { type FetchFile, type Mirror, openTree, subFolder, tryMirrors } from "@viafabric/transparency-log/client";
+import { assertClock, refreshTrust } from "@viafabric/tuf/client";
 import type { Trust } from "@viafabric/verifier";
 import { type Enrolment, type Home, trustOf } from "./home.ts";
 import { type KitSummary, listKits, storeKit, storeManifestProof } from "./kits.ts";
@@ -15,8 +15,8 @@ export interface FetchOptions {
   readonly home: Home;
   readonly enrolment: Enrolment;
   readonly vault: VaultClient;
-  /** The published tree. */
-  readonly published: FetchFile;
+  /** Of the published tree. */
+  readonly mirrors: readonly Mirror[];
   /** Unix seconds. */
   readonly now: number;
 }
@@ -31,13 +31,19 @@ export async function fetchKit(options: FetchOptions, batch: number): Promise<Ki
     summary = { id, batch, first, count };
     await storeKit(home, summary, sealed, key.privateKey);
   }
-  await refreshStation(options);
+  await tryMirrors(options.mirrors, (published) => refreshStation(options, published));
   return summary;
 }
 
-/** The newest trust, and the proofs of all held kits under its head. */
-export async function refreshStation(options: Omit<FetchOptions, "vault">): Promise<Trust> {
-  const { home, enrolment, published, now } = options;
+/**
+ * The newest trust, and the proofs of all held kits under its head.
+ * @throws OperationError ERR_CLOCK, for what is written is judged by this clock
+ */
+export async function refreshStation(
+  { home, enrolment, now }: Pick<FetchOptions, "home" | "enrolment" | "now">,
+  published: FetchFile,
+): Promise<Trust> {
+  await assertClock(home.trust, now);
   const manifests = subFolder(published, "batches");
   const state = await refreshTrust({
     folder: home.trust,

@@ -18,8 +18,9 @@ import {
   writeFileDurable,
 } from "@viafabric/platform";
 import { formatHex, formatWords, OperationError, parseDecimal, type Signer, sha256 } from "@viafabric/schemas";
-import { httpFetch } from "@viafabric/transparency-log/client";
+import { type Mirror, openMirrors, tryMirrors } from "@viafabric/transparency-log/client";
 import { createEnrolmentCard, METADATA_BYTES_MAX } from "@viafabric/tuf";
+import { assertClock } from "@viafabric/tuf/client";
 import { fetchKit, refreshStation } from "./fetch-kit.ts";
 import { createHome, type Home, homeAt, loadStationTrust, pinRoot, readEnrolment, readRoot } from "./home.ts";
 import { findKit, type KitSummary, ledgerFile, listKits, openKit } from "./kits.ts";
@@ -56,6 +57,13 @@ const withHome = (command: Command): Command =>
   command
     .option("--home <folder>", "home of the station or officer", DEFAULT_HOME)
     .option("--passphrase-file <file>", "passphrase of the key; asked for when left out");
+
+const withMirrors = (command: Command): Command =>
+  command.option(
+    "--from <source>",
+    "read published files from here instead of the vault: any mirror, a stick; once for each",
+    (source: string, list: readonly string[] = []) => [...list, source],
+  );
 
 withHome(writer.command("init"))
   .description("make a key and an enrolment card")
@@ -99,15 +107,15 @@ writer
     });
   });
 
-withHome(writer.command("fetch"))
+withMirrors(withHome(writer.command("fetch")))
   .description("fetch the sealed kit of a batch, and all that is needed to check it offline")
   .requiredOption("--vault <url>", "address of the vault")
   .requiredOption("--batch <number>", "the batch")
   .action(async (options, command: Command) => {
     const out = outputOf(command);
     const { home, enrolment, vault } = await connect(options);
-    const published = httpFetch(publicUrl(options.vault));
-    const kit = await fetchKit({ home, enrolment, vault, published, now: now() }, parseDecimal(options.batch));
+    const mirrors = mirrorsOf(options);
+    const kit = await fetchKit({ home, enrolment, vault, mirrors, now: now() }, parseDecimal(options.batch));
     out.result(kit, () => {
       out.line(`batch ${kit.batch}: ${kit.count} tokens from ${kit.first} on, sealed in ${home.kits}/${kit.id}`);
       out.line("next: via writer write");
@@ -208,7 +216,7 @@ withHome(writer.command("upload"))
     }
   });
 
-withHome(writer.command("release"))
+withMirrors(withHome(writer.command("release")))
   .description("release officer: switch the tokens of a batch on")
   .requiredOption("--vault <url>", "address of the vault")
   .requiredOption("--batch <number>", "the batch")
@@ -219,9 +227,11 @@ withHome(writer.command("release"))
   .action(async (options, command: Command) => {
     const out = outputOf(command);
     const { home, enrolment, vault, signer } = await connect(options);
-    const published = httpFetch(publicUrl(options.vault));
-    const trust = await refreshStation({ home, enrolment, published, now: now() });
-    const manifest = await readManifest(trust, published, parseDecimal(options.batch));
+    const batch = parseDecimal(options.batch);
+    const { value: manifest } = await tryMirrors(mirrorsOf(options), async (published) => {
+      const trust = await refreshStation({ home, enrolment, now: now() }, published);
+      return readManifest(trust, published, batch);
+    });
     const without =
       options.without === undefined
         ? []
@@ -290,6 +300,10 @@ interface ConnectOptions {
   readonly passphraseFile?: string;
 }
 
+function mirrorsOf({ vault, from }: { readonly vault: string; readonly from?: readonly string[] }): readonly Mirror[] {
+  return openMirrors(from ?? [publicUrl(vault)]);
+}
+
 async function connect(options: ConnectOptions) {
   const home = homeAt(options.home);
   const enrolment = await readEnrolment(home);
@@ -303,6 +317,7 @@ async function openWork(
   summary: KitSummary,
   passphraseFile: string | undefined,
 ): Promise<{ signer: Signer; verified: VerifiedKit; ledger: Ledger }> {
+  await assertClock(home.trust, now());
   const trust = await loadStationTrust(home, await readEnrolment(home));
   const signer = await openKeystore(home.keystore, await readPassphrase(passphraseFile));
   const { kit, manifestProof } = await openKit(home, summary);
