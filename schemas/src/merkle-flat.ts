@@ -4,7 +4,7 @@
  * The same hashes as merkle.ts, by other code, for when there are a million of them: four at a time, and none is an
  * object of its own, which would cost more than the hash.
  */
-import { HASH_BYTES } from "./crypto.ts";
+import { HASH_BYTES, writeSha256 } from "./crypto.ts";
 import { EMPTY_ROOT, hashLeaf } from "./merkle.ts";
 import { blocksOf, LANE_BYTES_MAX, LANES, padLanes, type Sha256Lanes, sha256Lanes } from "./sha256-lanes.ts";
 
@@ -63,6 +63,19 @@ function hashRun(entries: readonly Uint8Array[], start: number, end: number, out
     output += LANES * HASH_BYTES;
   }
   out.set(memory.subarray(DIGESTS, DIGESTS + (end - start) * HASH_BYTES), start * HASH_BYTES);
+}
+
+/** The same hashes by node:crypto alone, one after the other. */
+export function hashLeavesSingly(entries: readonly Uint8Array[]): Uint8Array {
+  const out = Buffer.alloc(entries.length * HASH_BYTES);
+  let input = new Uint8Array(1);
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i]!;
+    if (input.length !== 1 + entry.length) input = new Uint8Array(1 + entry.length);
+    input.set(entry, 1);
+    writeSha256(input, out, i * HASH_BYTES);
+  }
+  return new Uint8Array(out.buffer, out.byteOffset, out.length);
 }
 
 /** The root of a complete subtree. @param hashes a power of two of them, at least one */

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { sha256 } from "./crypto.ts";
 import { hashLeaf } from "./merkle.ts";
-import { hashLeaves } from "./merkle-flat.ts";
+import { hashLeaves, hashLeavesSingly } from "./merkle-flat.ts";
 import { blocksOf, LANE_BYTES_MAX, LANES, padLanes, sha256Lanes } from "./sha256-lanes.ts";
 
 test("four random messages of every length have the digests that node:crypto gives them", () => {
@@ -37,6 +37,7 @@ test("leaves of any mixture of lengths are hashed as one by one", () => {
   for (const run of [1, 3, 4, 5, 255, 256, 257, 515]) {
     const entries = lengths.flatMap((length) => Array.from({ length: run }, () => new Uint8Array(randomBytes(length))));
     const found = hashLeaves(entries);
+    assert.deepEqual(hashLeavesSingly(entries), found);
     entries.forEach((entry, i) => {
       assert.deepEqual(found.slice(32 * i, 32 * (i + 1)), hashLeaf(entry), `entry ${i}, runs of ${run}`);
     });

@@ -22,7 +22,7 @@ import {
   FormatError,
   formatHex,
   HASH_BYTES,
-  hashLeaves,
+  hashLeavesSingly,
   type MerkleFrontier,
   type NoteVerifier,
   OperationError,
@@ -310,11 +310,14 @@ const UNWRITTEN_BYTES_MAX = 2 ** 27;
 /** Entries hashed before others get a turn: a few milliseconds. */
 const SLICE_ENTRIES = 8192;
 
-/** A large append must not keep the process from answering others, or from writing the segment meanwhile. */
+/**
+ * By node:crypto, because the second computation hashes leaves the other way: see second-root.ts.
+ * A large append must not keep the process from answering others, or from writing the segment meanwhile.
+ */
 async function hashInSlices(entries: readonly Uint8Array[]): Promise<Uint8Array> {
   const hashes = new Uint8Array(entries.length * HASH_BYTES);
   for (let at = 0; at < entries.length; at += SLICE_ENTRIES) {
-    hashes.set(hashLeaves(entries.slice(at, at + SLICE_ENTRIES)), at * HASH_BYTES);
+    hashes.set(hashLeavesSingly(entries.slice(at, at + SLICE_ENTRIES)), at * HASH_BYTES);
     await setImmediate();
   }
   return hashes;

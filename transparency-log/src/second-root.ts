@@ -2,16 +2,20 @@
  * The second computation of each new root, before anything is signed.
  *
  * A single flipped bit between hashing and signing has ended public logs for good. So the segment is read back from
- * the disk and its root computed by other code than the tiles': leaf by leaf, over a compact range. For a large
- * append that is a second of work, done in a thread of its own while the first computation runs.
+ * the disk and its root computed by other code than the tiles': leaf by leaf, over a compact range. The two share the
+ * two implementations of SHA-256 so that each hash is computed by both: here leaves in lanes of WebAssembly and nodes
+ * by node:crypto, there the other way round. For a large append that is most of a second, in a thread of its own while
+ * the first computation runs.
  */
 import { Worker } from "node:worker_threads";
-import { concat, HASH_BYTES, MerkleFrontier, OperationError, writeSha256 } from "@viafabric/schemas";
+import { concat, HASH_BYTES, hashLeaves, MerkleFrontier, OperationError, writeSha256 } from "@viafabric/schemas";
 import { parseSegment, walkEntries } from "./staging.ts";
 
 const NODE_BYTES = 1 + 2 * HASH_BYTES;
 /** A tree of 2^53 entries has at most as many complete subtrees, and one more while an entry is added. */
 const PEAKS_MAX = 54;
+/** Leaves hashed at once: enough for the lanes, and no list of all. */
+const RUN_ENTRIES = 1024;
 
 /** Grows a copy of `frontier` by the entries of a segment. */
 export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): MerkleFrontier {
@@ -22,23 +26,34 @@ export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): Mer
   memory.set(concat(...frontier.peaks), NODE_BYTES);
   let end = NODE_BYTES + frontier.peaks.length * HASH_BYTES;
   let { size } = frontier;
-  let leaf = new Uint8Array(1);
-  for (const entry of walkEntries(parseSegment(segment).framed)) {
-    if (leaf.length !== 1 + entry.length) leaf = new Uint8Array(1 + entry.length);
-    leaf.set(entry, 1);
-    writeSha256(leaf, memory, end);
-    end += HASH_BYTES;
-    for (let rest = size; rest % 2 === 1; rest = Math.floor(rest / 2)) {
-      memory.copyWithin(1, end - 2 * HASH_BYTES, end);
-      end -= HASH_BYTES;
-      writeSha256(node, memory, end - HASH_BYTES);
+  for (const leaves of leafHashes(parseSegment(segment).framed)) {
+    for (let at = 0; at < leaves.length; at += HASH_BYTES) {
+      memory.set(leaves.subarray(at, at + HASH_BYTES), end);
+      end += HASH_BYTES;
+      for (let rest = size; rest % 2 === 1; rest = Math.floor(rest / 2)) {
+        memory.copyWithin(1, end - 2 * HASH_BYTES, end);
+        end -= HASH_BYTES;
+        writeSha256(node, memory, end - HASH_BYTES);
+      }
+      size++;
     }
-    size++;
   }
   const peaks: Uint8Array[] = [];
   for (let at = NODE_BYTES; at < end; at += HASH_BYTES)
     peaks.push(Uint8Array.from(memory.subarray(at, at + HASH_BYTES)));
   return new MerkleFrontier(size, peaks);
+}
+
+/** Some at a time. */
+function* leafHashes(framed: Uint8Array): Iterable<Uint8Array> {
+  let run: Uint8Array[] = [];
+  for (const entry of walkEntries(framed)) {
+    run.push(entry);
+    if (run.length < RUN_ENTRIES) continue;
+    yield hashLeaves(run);
+    run = [];
+  }
+  if (run.length > 0) yield hashLeaves(run);
 }
 
 /** What the thread is asked, and what it answers. */
