@@ -50,8 +50,8 @@ export * from "./log-ports.ts";
 export * from "./write-tree.ts";
 
 /**
- * How far an append goes before it answers. `committed`: signed and in the lock, the files follow; `written`: tiles
- * and bundles are on disk, so proofs can be made; `published`: the checkpoint file too.
+ * How far an append goes before it answers. `committed`: signed and in the lock, the files follow in a pause between
+ * appends; `written`: tiles and bundles are on disk, so proofs can be made; `published`: the checkpoint file too.
  */
 export type AppendUntil = "committed" | "written" | "published";
 
@@ -135,9 +135,10 @@ class Sequencer implements Log {
   #note: Uint8Array | undefined;
   /** Appends and publications, one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
-  /** Files of committed appends on their way to the disk, in order. */
+  /** Committed appends whose files are not on the disk yet, in order. */
+  #unwritten: { readonly segment: SegmentName; readonly files: readonly NewFile[]; readonly bytes: number }[] = [];
   #writing: Promise<void> = Promise.resolve();
-  #unwritten = 0;
+  #idle: NodeJS.Timeout | undefined;
   #failure: unknown;
 
   constructor(ports: LogPorts, tip: LogTip, locked: LockedHead | undefined, release: () => Promise<void>) {
@@ -165,14 +166,15 @@ class Sequencer implements Log {
   append(entries: readonly Uint8Array[], until: AppendUntil = this.#ports.until ?? "published"): Promise<Appended> {
     return this.#inTurn(async () => {
       checkEntries(entries);
-      if (this.#unwritten > UNWRITTEN_BYTES_MAX) await this.#writing;
+      clearTimeout(this.#idle);
+      if (this.#unwritten.reduce((sum, { bytes }) => sum + bytes, 0) > UNWRITTEN_BYTES_MAX) await this.#write();
       const firstIndex = this.size;
       const segment = segmentName(firstIndex, firstIndex + entries.length);
       const { bytes, framed } = formatSegment(this.#head.root, entries);
       await this.#commit(segment, entries, async () => {
-        // While the disk and the second computation are at work, the first one runs.
-        const written = this.#ports.staging.write(segment.name, bytes);
-        const second = written.then(() => this.#ports.staging.grow(segment.name, this.#frontier));
+        // First the disk alone: writing goes in small steps, and each would wait for a slice of hashing.
+        await this.#ports.staging.write(segment.name, bytes);
+        const second = this.#ports.staging.grow(segment.name, this.#frontier);
         const first = hashInSlices(entries).then((hashes) => growTip(this.#tip, entries, framed, hashes));
         const [frontier, grown] = await Promise.all([second, first]);
         return { frontier, grown };
@@ -211,7 +213,7 @@ class Sequencer implements Log {
 
   async close(): Promise<void> {
     await this.#queue;
-    await this.#writing.catch(() => {});
+    await this.#write().catch(() => {});
     await this.#ports.staging.close();
     await this.#release();
   }
@@ -235,20 +237,27 @@ class Sequencer implements Log {
     });
     // From here on the entries are in the log.
     [this.#tip, this.#frontier, this.#head, this.#note] = [grown.tip, frontier, head, note];
-    this.#write(segment, grown.files);
+    const bytes = grown.files.reduce((sum, file) => sum + file.bytes.length, 0);
+    this.#unwritten.push({ segment, files: grown.files, bytes });
+    // Files written now would hold up the next append: both wait for the same journal of the same disk.
+    this.#idle = setTimeout(() => void this.#write().catch(() => {}), IDLE_MS);
   }
 
-  #write(segment: SegmentName, files: readonly NewFile[]): void {
-    const bytes = files.reduce((sum, file) => sum + file.bytes.length, 0);
-    this.#unwritten += bytes;
+  /** Writes all files of committed appends, in order. */
+  #write(): Promise<void> {
+    clearTimeout(this.#idle);
+    const due = this.#unwritten;
+    this.#unwritten = [];
     this.#writing = this.#writing.then(async () => {
-      await this.#ports.files.putImmutable(files);
-      await this.#ports.staging.remove(segment.name);
-      this.#unwritten -= bytes;
+      for (const { segment, files } of due) {
+        await this.#ports.files.putImmutable(files);
+        await this.#ports.staging.remove(segment.name);
+      }
     });
     this.#writing.catch((error: unknown) => {
       this.#failure ??= error;
     });
+    return this.#writing;
   }
 
   async #sign(segment: SegmentName, entries: readonly Uint8Array[]): Promise<Uint8Array> {
@@ -272,11 +281,11 @@ class Sequencer implements Log {
 
   async #settle(until: AppendUntil): Promise<void> {
     if (until === "published") await this.#publish(this.#note);
-    else if (until === "written") await this.#writing;
+    else if (until === "written") await this.#write();
   }
 
   async #publish(note: Uint8Array | undefined): Promise<void> {
-    await this.#writing;
+    await this.#write();
     if (note) await this.#guarded(() => this.#ports.files.replace(CHECKPOINT_PATH, note));
   }
 
@@ -304,15 +313,18 @@ class Sequencer implements Log {
   }
 }
 
-/** A disk that falls behind slows the appends down; it must not fill the memory. */
+/** Appends that never pause are made to: what they wrote must not fill the memory. */
 const UNWRITTEN_BYTES_MAX = 2 ** 27;
+
+/** Appends that come one after the other are all committed first; a pause this long, and their files are written. */
+const IDLE_MS = 100;
 
 /** Entries hashed before others get a turn: a few milliseconds. */
 const SLICE_ENTRIES = 8192;
 
 /**
  * By node:crypto, because the second computation hashes leaves the other way: see second-root.ts.
- * A large append must not keep the process from answering others, or from writing the segment meanwhile.
+ * A large append must not keep the process from answering others.
  */
 async function hashInSlices(entries: readonly Uint8Array[]): Promise<Uint8Array> {
   const hashes = new Uint8Array(entries.length * HASH_BYTES);

@@ -2,7 +2,7 @@
  * The second computation of each new root, before anything is signed.
  *
  * A single flipped bit between hashing and signing has ended public logs for good. So the segment is read back from
- * the disk and its root computed by other code than the tiles': leaf by leaf, over a compact range. The two share the
+ * the disk and its root computed by other code than the tiles': height by height, over a compact range. The two share the
  * two implementations of SHA-256 so that each hash is computed by both: here leaves in lanes of WebAssembly and nodes
  * by node:crypto, there the other way round. For a large append that is most of a second, in a thread of its own while
  * the first computation runs.
@@ -11,49 +11,54 @@ import { Worker } from "node:worker_threads";
 import { concat, HASH_BYTES, hashLeaves, MerkleFrontier, OperationError, writeSha256 } from "@viafabric/schemas";
 import { parseSegment, walkEntries } from "./staging.ts";
 
-const NODE_BYTES = 1 + 2 * HASH_BYTES;
-/** A tree of 2^53 entries has at most as many complete subtrees, and one more while an entry is added. */
-const PEAKS_MAX = 54;
+const PAIR_BYTES = 2 * HASH_BYTES;
 /** Leaves hashed at once: enough for the lanes, and no list of all. */
 const RUN_ENTRIES = 1024;
 
-/** Grows a copy of `frontier` by the entries of a segment. */
+/**
+ * Grows a copy of `frontier` by the entries of a segment. It is the addition of two binary numbers: at each height the
+ * old tree has one complete subtree or none, two make one of the next height, and what is left over stays.
+ */
 export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): MerkleFrontier {
-  // The input of a node, and behind it the peaks side by side: the two that make a node are always the last two, and
-  // a hash is never an object of its own.
-  const memory = Buffer.alloc(NODE_BYTES + PEAKS_MAX * HASH_BYTES, 1);
-  const node = memory.subarray(0, NODE_BYTES);
-  memory.set(concat(...frontier.peaks), NODE_BYTES);
-  let end = NODE_BYTES + frontier.peaks.length * HASH_BYTES;
-  let { size } = frontier;
-  for (const leaves of leafHashes(parseSegment(segment).framed)) {
-    for (let at = 0; at < leaves.length; at += HASH_BYTES) {
-      memory.set(leaves.subarray(at, at + HASH_BYTES), end);
-      end += HASH_BYTES;
-      for (let rest = size; rest % 2 === 1; rest = Math.floor(rest / 2)) {
-        memory.copyWithin(1, end - 2 * HASH_BYTES, end);
-        end -= HASH_BYTES;
-        writeSha256(node, memory, end - HASH_BYTES);
-      }
-      size++;
-    }
-  }
+  const { framed } = parseSegment(segment);
+  const before = [...frontier.peaks];
   const peaks: Uint8Array[] = [];
-  for (let at = NODE_BYTES; at < end; at += HASH_BYTES)
-    peaks.push(Uint8Array.from(memory.subarray(at, at + HASH_BYTES)));
-  return new MerkleFrontier(size, peaks);
+  let level = leafHashes(framed);
+  const added = level.length / HASH_BYTES;
+  for (let size = frontier.size; size > 0 || level.length > 0; size = Math.floor(size / 2)) {
+    if (size % 2 === 1) level = concat(before.pop()!, level);
+    const left = level.length % PAIR_BYTES;
+    if (left > 0) peaks.unshift(level.slice(-HASH_BYTES));
+    level = parentsOf(level.subarray(0, level.length - left));
+  }
+  return new MerkleFrontier(frontier.size + added, peaks);
 }
 
-/** Some at a time. */
-function* leafHashes(framed: Uint8Array): Iterable<Uint8Array> {
+function parentsOf(children: Uint8Array): Uint8Array {
+  // The input of a node lies in front of its children: they are copied within one array, and no hash is an object.
+  const memory = Buffer.alloc(1 + PAIR_BYTES + children.length);
+  memory.set(children, 1 + PAIR_BYTES);
+  memory[0] = 1;
+  const node = memory.subarray(0, 1 + PAIR_BYTES);
+  const parents = Buffer.alloc(children.length / 2);
+  for (let at = 0; at < parents.length; at += HASH_BYTES) {
+    const from = 1 + PAIR_BYTES + 2 * at;
+    memory.copyWithin(1, from, from + PAIR_BYTES);
+    writeSha256(node, parents, at);
+  }
+  return parents;
+}
+
+function leafHashes(framed: Uint8Array): Uint8Array {
+  const parts: Uint8Array[] = [];
   let run: Uint8Array[] = [];
   for (const entry of walkEntries(framed)) {
     run.push(entry);
     if (run.length < RUN_ENTRIES) continue;
-    yield hashLeaves(run);
+    parts.push(hashLeaves(run));
     run = [];
   }
-  if (run.length > 0) yield hashLeaves(run);
+  return concat(...parts, hashLeaves(run));
 }
 
 /** What the thread is asked, and what it answers. */
