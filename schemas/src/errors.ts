@@ -102,6 +102,7 @@ export const VERIFICATION_CODES = {
     "A proposal breaks a rule of the authority: a lifetime, a threshold, a key without that purpose.",
   ERR_PROPOSAL_TWICE: "This tool has signed another proposal for the same role and version, or has rejected this one.",
   ERR_LOG_UNSOUND: "The log holds an entry that the authority's rules do not allow. Keep a copy: this is evidence.",
+  ERR_OWN_REQUEST: "Whoever asked for a proposal does not approve it as well. Another trustee has to.",
   ERR_PROPOSAL_CLOSED: "A proposal no longer takes signatures or rejections.",
   ERR_PROOF: "A Merkle proof does not lead to the expected root.",
   ERR_NOTE_UNSIGNED: "No known key signed the note.",

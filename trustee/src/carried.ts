@@ -4,7 +4,8 @@
  *
  *     CBOR { "format": "viafabric proposals 2", "authority", "taken": unix seconds,
  *            "proposals": [{ id, role, version, created, expires, threshold, signed, parts: {role: bytes},
- *                            approvals: [[keyid, sig]], rejections: [[keyid, reason, sig]], attachments: {name: bytes} }],
+ *                            approvals: [[keyid, sig]], rejections: [[keyid, reason, sig]], attachments: {name: bytes},
+ *                            requestedBy: [kid], ownApprovals }],
  *            "files": { path below the published tree: bytes } }
  *
  * Nothing in it is believed: the laptop accepts and reviews from these bytes exactly as it would from a mirror and a
@@ -27,7 +28,7 @@ import {
   VerificationError,
 } from "@viafabric/schemas";
 import { type FetchFile, type Mirror, openTree, subFolder, tryMirrors } from "@viafabric/transparency-log/client";
-import type { ProposalRole } from "@viafabric/tuf";
+import { PROPOSED_BATCHES_MAX, type ProposalRole } from "@viafabric/tuf";
 import { acceptPublished } from "./accepted.ts";
 import { createHome, type Home, homeAt, readFirstRoot, writeFirstRoot } from "./home.ts";
 import { reviewProposal } from "./review.ts";
@@ -142,22 +143,26 @@ function record(object: Readonly<Record<string, CborValue>>): CborValue {
 }
 
 function proposalRecord(detail: ProposalDetail): CborValue {
-  const { id, role, version, created, expires, threshold, signed, parts, approvals, rejections, attachments } = detail;
+  const { id, role, version, created, expires, threshold, signed, parts, attachments } = detail;
+  const { approvals, rejections, requestedBy, ownApprovals } = detail;
   return record({
     ...{ id, role, version, created, expires, threshold, signed },
     parts: new Map(Object.entries(parts ?? {})),
     approvals: approvals.map(({ keyid, sig }) => [keyid, sig]),
     rejections: rejections.map(({ keyid, reason, signature }) => [keyid, reason, signature]),
     attachments: new Map(attachments),
+    requestedBy: [...requestedBy],
+    ownApprovals,
   });
 }
 
 const ROLES: readonly ProposalRole[] = ["root", "targets", "batches"];
 const NAMES = ["id", "role", "version", "created", "expires", "threshold", "signed"] as const;
+const MORE = ["parts", "approvals", "rejections", "attachments", "requestedBy", "ownApprovals"] as const;
 const VOICES_MAX = 64;
 
 function asDetail(value: CborValue): ProposalDetail {
-  const fields = new Fields(value, [...NAMES, "parts", "approvals", "rejections", "attachments"], "ERR_CARRIED");
+  const fields = new Fields(value, [...NAMES, ...MORE], "ERR_CARRIED");
   const role = ROLES.find((known) => known === fields.text("role"));
   if (!role) throw wrong("a proposal for an unknown role");
   return {
@@ -180,6 +185,8 @@ function asDetail(value: CborValue): ProposalDetail {
       return { keyid: asText(keyid), reason: asText(reason), signature: asBytes(signature) };
     }),
     attachments: filesOf(fields.value("attachments")),
+    requestedBy: listOf(fields.value("requestedBy"), PROPOSED_BATCHES_MAX).map(asBytes),
+    ownApprovals: fields.value("ownApprovals") === true,
   };
 }
 

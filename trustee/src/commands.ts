@@ -12,6 +12,7 @@ import {
   equalBytes,
   formatHex,
   type PublicKey,
+  quote,
   type Signer,
   sha256,
   VerificationError,
@@ -24,6 +25,7 @@ import {
   keyId,
   type Proposal,
   parseSigned,
+  provenRejections,
   type Rotated,
   rejectionInput,
   signGenesis,
@@ -58,6 +60,9 @@ export interface Session {
   /** Unix seconds. */
   readonly now: () => number;
 }
+
+/** How long ago a proposal was drawn up that is still shown with the reasons against it. */
+const REJECTED_SHOWN_SECONDS = 30 * 86_400;
 
 /** A vault, or a file on a stick. */
 export type Desk = Pick<VaultClient, "proposal" | "approve" | "reject">;
@@ -105,7 +110,10 @@ export async function enroll(
 
 export interface StatusReport {
   readonly accepted: Accepted;
+  /** The open ones, with the rejections that prove themselves. */
   readonly proposals: readonly (OpenProposal & { readonly needsMe: boolean; readonly mine: string | undefined })[];
+  /** Those that trustees rejected lately, and why. */
+  readonly rejected: readonly OpenProposal[];
   readonly events: readonly (OpenStatusEvent & { readonly needsMe: boolean })[];
   readonly expiries: readonly Expiry[];
 }
@@ -115,14 +123,18 @@ export async function status(session: Session): Promise<StatusReport> {
   const accepted = await acceptPublished(home, session.mirrors, session.now());
   const vault = await openVault(session);
   const [proposals, events, own] = [await vault.proposals(), await vault.statusEvents(), await readOwnKey(home)];
+  const rejected = (await vault.proposals("rejected")).filter(
+    ({ created }) => created > session.now() - REJECTED_SHOWN_SECONDS,
+  );
   return withJournal(home, async ({ decisions }) => {
     const mine = (id: Uint8Array) => decisions.find((known) => equalBytes(known.id, id))?.kind;
     return {
       accepted,
       proposals: proposals.map((proposal) => {
         const decision = mine(proposal.id);
-        return { ...proposal, mine: decision, needsMe: decision === undefined };
+        return { ...proven(proposal, accepted.trust), mine: decision, needsMe: decision === undefined };
       }),
+      rejected: rejected.map((proposal) => proven(proposal, accepted.trust)),
       events: events.map((event) => {
         const signed = event.signatures.some(({ kid }) => equalBytes(kid, own.kid));
         return { ...event, needsMe: !signed && event.signatures.length < event.threshold };
@@ -130,6 +142,13 @@ export async function status(session: Session): Promise<StatusReport> {
       expiries: calendarOf(accepted.trust, session.now()),
     };
   });
+}
+
+/** What a vault says that a trustee said is shown only where the trustee's key says so too. */
+function proven(proposal: OpenProposal, trust: TrustedState): OpenProposal {
+  const quorums = [trust.approvers, trust.trustees, trust.root.roles.root];
+  const { id, rejections } = proposal;
+  return { ...proposal, rejections: provenRejections({ id, quorums }, trust.authority, rejections) };
 }
 
 export async function review(
@@ -153,7 +172,9 @@ export async function sign(
   const decisions = decisionsOn("sign", looked.proposal, looked.parts, session.now());
   return withJournal(session.home, async (journal) => {
     for (const decision of decisions) verifyDecision(journal.decisions, decision);
-    assertVoice(looked, await readOwnKey(session.home));
+    const own = await readOwnKey(session.home);
+    assertVoice(looked, own);
+    assertTaken(looked, own);
     if (!(await consent(looked))) return undefined;
     const signer = await openSigner(session.home, await passphrase());
     for (const decision of decisions) await journal.record(decision);
@@ -304,6 +325,14 @@ export async function withJournal<T>(home: Home, work: (journal: SignedJournal) 
   } finally {
     await unlock();
   }
+}
+
+/** What the vault would refuse anyway is not signed and remembered first. */
+function assertTaken({ told }: Review, { kid }: PublicKey): void {
+  if (!["open", "ready", "published"].includes(told.state))
+    throw new VerificationError("ERR_PROPOSAL_CLOSED", `the vault says that the proposal is ${quote(told.state)}`);
+  if (told.requestedBy.some((asked) => equalBytes(asked, kid)) && !told.ownApprovals)
+    throw new VerificationError("ERR_OWN_REQUEST", "you asked for this yourself; other trustees have to approve it");
 }
 
 function assertVoice({ proposal }: Review, key: PublicKey): void {

@@ -14,6 +14,7 @@ import {
 } from "@viafabric/schemas";
 import { joinEvent, proposeEvent, reject, review, sign, status } from "./commands.ts";
 import { DAY, fingerprint, KEYS, NOW, namedSigner, removeTemplate, SECRET } from "./fixtures.test.ts";
+import { readOwnKey } from "./home.ts";
 import { openSignedJournal } from "./signed-journal.ts";
 import { parseIndices } from "./status-event.ts";
 import { coded, refuses, signedEvent, type World, withWorld } from "./world.test.ts";
@@ -262,3 +263,50 @@ test("a trustee suspends, another joins, and altered bodies are not signed", () 
         text,
       );
   }));
+
+test("rejections are shown when they prove themselves, and whoever asked is told that others must approve", () =>
+  withWorld(async (world) => {
+    const open = await world.propose();
+    const { id } = open.event.proposal;
+    await reject(world.session(1), id, "twice as many as agreed", SECRET, yes);
+    const [real] = open.event.rejections;
+    assert.ok(real);
+    const own = (await readOwnKey(world.homes[0]!)).kid;
+    world.falsify = (path, answer) => {
+      const forged = { keyid: real.keyid, reason: "it is all fine", signature: formatHex(real.signature) };
+      const put = (value: object) => Object.assign(value, { rejections: [forged, ...(value as Told).rejections] });
+      if (path === `/events/${formatHex(id)}`) put(answer as object);
+      if (path === "/events?state=open") for (const each of (answer as { events: object[] }).events) put(each);
+      return answer;
+    };
+    const looked = (await review(world.session(0), id)).review;
+    assert.deepEqual(
+      looked.rejections.map(({ reason }) => reason),
+      ["twice as many as agreed"],
+    );
+    const { proposals } = await status(world.session(0));
+    assert.deepEqual(
+      proposals[0]!.rejections.map(({ reason }) => reason),
+      ["twice as many as agreed"],
+    );
+
+    const before = open.event.approvals.length;
+    for (const [change, code] of [
+      [{ requestedBy: [formatHex(own)] }, "ERR_OWN_REQUEST"],
+      [{ state: "superseded" }, "ERR_PROPOSAL_CLOSED"],
+    ] as const) {
+      world.falsify = (path, answer) =>
+        path === `/events/${formatHex(id)}` ? Object.assign(answer as object, change) : answer;
+      await refuses(world, 0, id, code);
+    }
+    assert.equal(open.event.approvals.length, before);
+    world.falsify = (path, answer) =>
+      path === `/events/${formatHex(id)}`
+        ? Object.assign(answer as object, { requestedBy: [formatHex(own)], ownApprovals: true })
+        : answer;
+    assert.ok(await sign(world.session(0), id, SECRET, yes), "nothing was remembered of the refusals");
+  }));
+
+interface Told {
+  readonly rejections: readonly object[];
+}

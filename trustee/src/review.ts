@@ -17,6 +17,8 @@ import {
   createRotation,
   metadataSigners,
   type Proposal,
+  provenRejections,
+  type Rejection,
   type Rotated,
   rotationId,
   verifyHeadExtends,
@@ -42,6 +44,10 @@ export interface Review {
   readonly batches: BatchesReview | undefined;
   /** Of a rotation: what is signed together with the root. */
   readonly parts: Pick<Rotated<Proposal>, "targets" | "batches"> | undefined;
+  /** Other trustees' reasons against it, in their own signed words. */
+  readonly rejections: readonly Rejection[];
+  /** As the vault tells: nothing that is signed says who asked, or what became of the proposal. */
+  readonly told: Pick<ProposalDetail, "state" | "requestedBy" | "ownApprovals">;
   readonly [reviewed]: true;
 }
 
@@ -69,7 +75,11 @@ export async function reviewProposal(
   if (expires <= now) throw new VerificationError("ERR_PROPOSAL_CLOSED", "the proposal has expired");
   const approvals = metadataSigners(content.quorums[0]!, { signedBytes: signed, signatures: detail.approvals }).length;
   const { changes, expires: lives } = content;
-  return { proposal, parts, words: formatWords(id), approvals, expires: lives, changes, batches } as Review;
+  const rejections = provenRejections(proposal, accepted.trust.authority, detail.rejections);
+  const { state, requestedBy, ownApprovals } = detail;
+  const told = { state, requestedBy, ownApprovals };
+  const rest = { changes, batches, rejections, told };
+  return { proposal, parts, words: formatWords(id), approvals, expires: lives, ...rest } as Review;
 }
 
 /** What the id must be: of a rotation it binds all that is signed in it. @throws FormatError ERR_PROPOSAL */

@@ -1,6 +1,7 @@
 /** How reviews look: first what must be compared by voice, then who gets what, then what changes. */
 import type { Output } from "@viafabric/platform";
-import { type EventBody, formatHex, formatWords, quote } from "@viafabric/schemas";
+import { type EventBody, formatHex, formatWords, kidText, quote } from "@viafabric/schemas";
+import type { Rejection } from "@viafabric/tuf";
 import type { Alarm } from "./calendar.ts";
 import type { StatusReport } from "./commands.ts";
 import type { GenesisReview } from "./genesis.ts";
@@ -13,6 +14,8 @@ const WORDS_PER_LINE = 6;
 /** More holders than this are counted, not listed; `--json` lists all. */
 const SUBJECTS_SHOWN_MAX = 5;
 const DAY = 86_400;
+/** Hex digits of a key id beside a trustee's words: to tell one from another, not to identify. */
+const KEYID_SHOWN = 16;
 
 /** The 24 words, numbered, in four lines: made to be read aloud. */
 export function showWords(out: Output, words: string): void {
@@ -73,11 +76,15 @@ export function reviewJson(review: Review): unknown {
     words: review.words,
     role: proposal.role,
     version: proposal.version,
+    state: review.told.state,
     approvals: review.approvals,
     threshold: proposal.quorums[0]!.threshold,
     proposalExpires: proposal.expires,
     expires: review.expires,
     changes: review.changes,
+    rejections: review.rejections.map(rejectionJson),
+    requestedBy: review.told.requestedBy.map(formatHex),
+    ownApprovals: review.told.ownApprovals,
     ...(batches && {
       head: {
         size: batches.head.size,
@@ -120,6 +127,15 @@ export function showReview(out: Output, review: Review): void {
   out.line();
   showWords(out, review.words);
   out.line();
+  showTold(out, review);
+  showRejections(out, review.rejections);
+  if (batches && batches.batches.length > 1) {
+    const tokens = batches.batches.reduce((sum, { manifest }) => sum + manifest.count, 0);
+    out.line(
+      out.style("bold", `${batches.batches.length} batches, ${tokens} tokens; approved together or not at all:`),
+    );
+    out.line();
+  }
   for (const batch of batches?.batches ?? []) showBatch(out, batch);
   if (batches?.batches.length === 0 && !review.parts)
     out.line("No new batch: the accepted ones, signed for another while.");
@@ -127,6 +143,29 @@ export function showReview(out: Output, review: Review): void {
   if (!batches && review.changes.length === 0) out.line("Nothing changes but the date.");
   out.line(`Signed, it is good until ${dayOf(review.expires)}.`);
   out.line(out.style("green", "Everything was computed again here and agrees with what this tool accepted before."));
+}
+
+function showTold(out: Output, { told, proposal }: Review): void {
+  const { state, requestedBy, ownApprovals } = told;
+  if (state !== "open")
+    out.line(out.style("yellow", `The vault says that this proposal is ${quote(state).slice(1, -1)}.`));
+  const trustees = proposal.quorums.flatMap(({ keys }) => keys).map(kidText);
+  for (const kid of requestedBy.map(formatHex)) {
+    const voice = ownApprovals ? "whose own approval counts here" : "who may not approve it";
+    out.line(`Asked for by ${kid}${trustees.includes(kid) ? `, a trustee ${voice}` : ""} (as the vault tells).`);
+  }
+  if (requestedBy.length === 0) out.line("Nobody asked for it: the vault proposed it by itself (as it tells).");
+  out.line();
+}
+
+/** Signed words, and quoted all the same: they are other people's. */
+function showRejections(out: Output, rejections: readonly Rejection[]): void {
+  for (const { keyid, reason } of rejections)
+    out.line(out.style("red", `  rejected by ${keyid.slice(0, KEYID_SHOWN)}…: ${quote(reason)}`));
+}
+
+function rejectionJson({ keyid, reason, signature }: Rejection): unknown {
+  return { keyid, reason, signature: formatHex(signature) };
 }
 
 function showBatch(out: Output, { manifest: m, subjects }: ReviewedBatch): void {
@@ -173,6 +212,14 @@ export function statusJson(report: StatusReport): unknown {
       expires: p.expires,
       mine: p.mine,
       needsMe: p.needsMe,
+      rejections: p.rejections.map(rejectionJson),
+    })),
+    rejected: report.rejected.map((p) => ({
+      id: formatHex(p.id),
+      words: formatWords(p.id),
+      role: p.role,
+      version: p.version,
+      rejections: p.rejections.map(rejectionJson),
     })),
     events: report.events.map((e) => ({
       id: formatHex(e.id),
@@ -202,6 +249,12 @@ export function showStatus(out: Output, report: StatusReport, now: number): void
         : "rejected by you";
     out.line(`${p.role} ${p.version}  ${state}  open until ${dayOf(p.expires)}`);
     out.line(`  ${formatHex(p.id)}`);
+    showRejections(out, p.rejections);
+  }
+  for (const p of report.rejected) {
+    out.line(`${p.role} ${p.version}  rejected`);
+    out.line(`  ${formatHex(p.id)}`);
+    showRejections(out, p.rejections);
   }
   if (report.events.length === 0) out.line("No open status events.");
   for (const e of report.events) {

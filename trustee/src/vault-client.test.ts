@@ -42,8 +42,10 @@ test("an answer that is not what a vault says is refused with a code", async () 
     created: 1,
     expires: 2,
     threshold: 2,
+    rejections: [],
   };
-  const detail = { ...good, signed: "", approvals: [], rejections: [], attachments: {} };
+  const asked = { requestedBy: [], ownApprovals: false };
+  const detail = { ...good, ...asked, signed: "", approvals: [], attachments: {} };
   const answers: readonly unknown[] = [
     [],
     null,
@@ -57,6 +59,9 @@ test("an answer that is not what a vault says is refused with a code", async () 
     { ...detail, approvals: {} },
     { ...detail, approvals: [7] },
     { ...detail, approvals: [{ keyid: "a", signature: "zz" }] },
+    { ...detail, rejections: [{ keyid: "a", reason: 7, signature: "" }] },
+    { ...detail, requestedBy: ["07"] },
+    { ...detail, ownApprovals: "yes" },
     { ...detail, attachments: [] },
     { ...detail, attachments: { "head.cbor": "*" } },
     { ...detail, attachments: { "head.cbor": 7 } },

@@ -46,6 +46,8 @@ export interface OpenProposal {
   readonly created: number;
   readonly expires: number;
   readonly threshold: number;
+  /** With their reasons; shown only once they have proven themselves. */
+  readonly rejections: readonly Rejection[];
 }
 
 export interface ProposalDetail extends OpenProposal {
@@ -53,8 +55,10 @@ export interface ProposalDetail extends OpenProposal {
   /** Of a rotation: what is signed together with the root. */
   readonly parts: Parts | undefined;
   readonly approvals: readonly TufSignature[];
-  readonly rejections: readonly Rejection[];
   readonly attachments: Attachments;
+  /** Kids of those who asked for it, and whether the vault takes their approval all the same. */
+  readonly requestedBy: readonly Uint8Array[];
+  readonly ownApprovals: boolean;
 }
 
 export type Parts = Pick<Rotated<Uint8Array>, "targets" | "batches">;
@@ -71,7 +75,8 @@ export interface OpenStatusEvent {
 }
 
 export interface VaultClient {
-  proposals(): Promise<readonly OpenProposal[]>;
+  /** @param state open, or another one */
+  proposals(state?: string): Promise<readonly OpenProposal[]>;
   proposal(id: Uint8Array): Promise<ProposalDetail>;
   statusEvents(): Promise<readonly OpenStatusEvent[]>;
   statusEvent(id: Uint8Array): Promise<OpenStatusEvent>;
@@ -98,7 +103,7 @@ export function vaultClient(url: string, authority: Uint8Array, now: () => numbe
     });
   };
   return {
-    proposals: async () => listOf(await get("events?state=open"), "events").map(asProposal),
+    proposals: async (state = "open") => listOf(await get(`events?state=${state}`), "events").map(asProposal),
     proposal: async (id) => asDetail(await get(`events/${formatHex(id)}`)),
     statusEvents: async () => listOf(await get("status-events?state=open"), "events").map(asStatusEvent),
     statusEvent: async (id) => asStatusEvent(await get(`status-events/${formatHex(id)}`)),
@@ -188,7 +193,14 @@ function asProposal(value: unknown): OpenProposal {
     created: fields.integer("created"),
     expires: fields.integer("expires"),
     threshold: fields.integer("threshold"),
+    rejections: fields.list("rejections").map(asRejection),
   };
+}
+
+function asRejection(value: unknown): Rejection {
+  const fields = new Answer(value);
+  const signature = parseHex(fields.text("signature"));
+  return { keyid: fields.text("keyid"), reason: fields.text("reason"), signature };
 }
 
 function asDetail(value: unknown): ProposalDetail {
@@ -203,12 +215,9 @@ function asDetail(value: unknown): ProposalDetail {
       const approval = new Answer(item);
       return { keyid: approval.text("keyid"), sig: parseHex(approval.text("signature")) };
     }),
-    rejections: fields.list("rejections").map((item) => {
-      const rejection = new Answer(item);
-      const signature = parseHex(rejection.text("signature"));
-      return { keyid: rejection.text("keyid"), reason: rejection.text("reason"), signature };
-    }),
     attachments: new Map(attachments),
+    requestedBy: fields.list("requestedBy").map((kid) => parseHex(String(kid), 32)),
+    ownApprovals: fields.flag("ownApprovals"),
     parts: fields.has("parts") ? asParts(fields.object("parts")) : undefined,
   };
 }
@@ -258,6 +267,12 @@ class Answer {
   integer(key: string): number {
     const value = this.#own(key);
     if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw wrong(`${key} is no integer`);
+    return value;
+  }
+
+  flag(key: string): boolean {
+    const value = this.#own(key);
+    if (typeof value !== "boolean") throw wrong(`${key} is neither true nor false`);
     return value;
   }
 

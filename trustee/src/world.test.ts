@@ -498,7 +498,7 @@ class TestVault implements World {
     const [, kind, id, what] = url.pathname.split("/");
     if (request.method === "GET") {
       if (kind === "events")
-        return id ? this.#detail(id) : { events: [...this.events.keys()].map((each) => this.#detail(each)) };
+        return id ? this.#detail(id) : { events: this.#eventsIn(url.searchParams.get("state")) };
       return id
         ? this.#statusDetail(id)
         : { events: [...this.statusEvents.keys()].map((each) => this.#statusDetail(each)) };
@@ -549,6 +549,10 @@ class TestVault implements World {
     return formatHex(proof.kid);
   }
 
+  #eventsIn(state: string | null) {
+    return [...this.events.keys()].map((id) => this.#detail(id)).filter((each) => !state || each.state === state);
+  }
+
   #detail(id: string) {
     const open = this.events.get(id);
     if (!open) throw new Error(`no event ${id}`);
@@ -568,6 +572,8 @@ class TestVault implements World {
       signed: formatBase64(proposal.signed),
       approvals: approvals.map(({ keyid, sig }) => ({ keyid, signature: formatHex(sig) })),
       rejections: rejections.map((each) => ({ ...each, signature: formatHex(each.signature) })),
+      requestedBy: [],
+      ownApprovals: false,
       attachments: Object.fromEntries([...open.attachments].map(([name, bytes]) => [name, formatBase64(bytes)])),
     };
   }

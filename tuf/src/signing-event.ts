@@ -198,7 +198,8 @@ function verifyRejection(
     throw new VerificationError("ERR_SIGNATURE", `the rejection by ${keyid} is not of this proposal`);
 }
 
-function holderOf(proposal: Pick<Proposal, "quorums">, keyid: string): PublicKey {
+/** Whose key it is that speaks. @throws VerificationError ERR_SIGNATURE for one that has no say */
+export function holderOf(proposal: Pick<Proposal, "quorums">, keyid: string): PublicKey {
   const key = proposal.quorums.flatMap((role) => role.keys).find((candidate) => keyId(candidate) === keyid);
   if (!key) throw new VerificationError("ERR_SIGNATURE", `${quote(keyid)} has no say in this proposal`);
   return key;

@@ -25,6 +25,8 @@ export interface AppDependencies {
   readonly store: ReadingStore;
   /** The quorum-signed state as last published. */
   readonly trust: () => TrustedState;
+  /** Whether a trustee may approve what they asked for themselves. */
+  readonly ownApprovals: boolean;
   readonly publicFolder: string;
   /** Seals a kit to a station's X25519 key; the kit has been checked as a station will check it. */
   readonly sealKit: (kit: KitRecord, publicKey: Uint8Array) => Promise<string>;

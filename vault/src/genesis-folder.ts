@@ -185,7 +185,9 @@ const SETTINGS = ["iss", "host", "logOrigin", "recordType", "statusUri"] as cons
 
 export function formatSettings(settings: Settings): Uint8Array {
   const texts = Object.fromEntries(SETTINGS.map((name) => [name, settings[name]]));
-  return utf8(`${JSON.stringify({ ...texts, policyRoot: formatHex(settings.policyRoot) }, undefined, 2)}\n`);
+  const ownApprovals = settings.ownApprovals ? "allowed" : "refused";
+  const json = { ...texts, policyRoot: formatHex(settings.policyRoot), ownApprovals };
+  return utf8(`${JSON.stringify(json, undefined, 2)}\n`);
 }
 
 /** @throws FormatError ERR_GENESIS */
@@ -209,7 +211,15 @@ export function parseSettings(bytes: Uint8Array): Settings {
     recordType: text("recordType"),
     statusUri: text("statusUri"),
     policyRoot: parseHex(text("policyRoot"), 32),
+    ownApprovals: ownApprovals(fields.get("ownApprovals")),
   };
+}
+
+/** Left out, the answer is no. */
+function ownApprovals(value: unknown): boolean {
+  if (value === undefined || value === "refused") return false;
+  if (value === "allowed") return true;
+  throw wrong('settings.json: "ownApprovals" is "refused" or "allowed"');
 }
 
 function wrong(reason: string): FormatError {

@@ -106,6 +106,8 @@ export interface Settings {
   readonly statusUri: string;
   /** H(policy lineage root file): in every token. */
   readonly policyRoot: Uint8Array;
+  /** Whether a trustee may approve what they asked for themselves. */
+  readonly ownApprovals: boolean;
 }
 
 export interface Genesis {
@@ -167,7 +169,7 @@ export function planGenesis(options: GenesisOptions): Genesis {
     batches: buildBatches({ version: 1, expires: now + lifetimes.batches, head: headBytes }),
     targetFiles,
     headBytes,
-    settings: { ...names, policyRoot: sha256(lineage) },
+    settings: { ...names, policyRoot: sha256(lineage), ownApprovals: false },
   };
 }
 
@@ -199,7 +201,9 @@ function checkDistinct(people: readonly PublicKey[], online: OnlineKeys): void {
   }
 }
 
-function namesOf(options: GenesisOptions): Omit<Settings, "policyRoot"> {
+type Names = Omit<Settings, "policyRoot" | "ownApprovals">;
+
+function namesOf(options: GenesisOptions): Names {
   const { host, iss = `https://${host}`, logOrigin = `${host}/log`, recordType = RECORD_TYPE } = options;
   if (!/^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?$/.test(host) || host.length > URI_LENGTH_MAX / 2) {
     throw wrong(`not a host name: ${quote(host)}`);
@@ -275,7 +279,7 @@ function profileFile(): Uint8Array {
  * The root of the policy lineage. Tokens carry its hash for ever; policies change under it, because every later policy
  * names the one before it.
  */
-function lineageFile(authority: Uint8Array, names: Omit<Settings, "policyRoot">, quorum: Role): Uint8Array {
+function lineageFile(authority: Uint8Array, names: Names, quorum: Role): Uint8Array {
   return canonicalJson({
     policy_lineage: 1,
     authority: formatHex(authority),

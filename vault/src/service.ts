@@ -61,6 +61,7 @@ export async function startService(
     const app = await buildApp({
       store: deps.store,
       trust: () => published().trusted,
+      ownApprovals: deps.settings.ownApprovals,
       publicFolder: home.public,
       sealKit: (kit, publicKey) => sealedKit(sequencer.desk, kit, publicKey),
       now: options.now,

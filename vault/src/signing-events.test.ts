@@ -219,3 +219,24 @@ test("late voices are shown as late", async () => {
   assert.deepEqual([approvals[0]!.keyid, rejections.length], [keyId(D.publicKey), 1]);
   assert.equal((json.approvals as unknown[]).length, 3);
 });
+
+test("a trustee who asked does not approve it as well, unless the settings say so; and may always reject", async () => {
+  for (const ownApprovals of [false, true]) {
+    const vault = await testVault({ ownApprovals });
+    const proposal = await propose(vault.store, 10, { by: [await ask(vault, "mine", A)] });
+    const { json } = await vault.send(undefined, "GET", `/events/${formatHex(proposal.id)}`);
+    assert.deepEqual([json.requestedBy, json.ownApprovals], [[formatHex(A.publicKey.kid)], ownApprovals]);
+    const { keyid, sig } = await signMetadata(A, proposal.signed);
+    const url = `/events/${formatHex(proposal.id)}/approvals`;
+    // It is the approval that is refused, whoever brings it.
+    for (const carrier of [A, B]) {
+      const { status, json: answer } = await vault.send(carrier, "POST", url, { keyid, signature: formatHex(sig) });
+      assert.deepEqual([status, answer.code], ownApprovals ? [200, undefined] : [403, "ERR_OWN_REQUEST"]);
+    }
+    const others = [B, C, D].slice(0, ownApprovals ? 2 : 3);
+    for (const trustee of others) assert.equal((await approveAs(vault, trustee, proposal)).status, 200);
+    assert.equal((await vault.store.event(proposal.id))!.state, "ready");
+    const second = await propose(vault.store, 11, { by: [await ask(vault, "mine again", A)] });
+    assert.equal((await rejectAs(vault, A, second)).status, 200);
+  }
+});

@@ -51,7 +51,7 @@ export interface TestVault {
 }
 
 /** A vault with one batch in the log, its kit ready, and one proposal before the trustees. */
-export async function testVault(): Promise<TestVault> {
+export async function testVault({ ownApprovals = false } = {}): Promise<TestVault> {
   const { store, target } = await emptyStore();
   const folder = await mkdtemp(path.join(tmpdir(), "vault-app-"));
   after(() => rm(folder, { recursive: true }));
@@ -76,6 +76,7 @@ export async function testVault(): Promise<TestVault> {
   const app = await buildApp({
     store,
     trust: () => trusted,
+    ownApprovals,
     publicFolder,
     async sealKit(record: KitRecord, publicKey: Uint8Array) {
       const built = buildKit(material, record.station, record.id, record.created);

@@ -1,12 +1,20 @@
 /** Trustees: what is proposed, and their approvals and rejections of it. */
-import { formatBase64, formatHex, formatWords, OperationError, parseHex, VerificationError } from "@viafabric/schemas";
+import {
+  equalBytes,
+  formatBase64,
+  formatHex,
+  formatWords,
+  OperationError,
+  parseHex,
+  VerificationError,
+} from "@viafabric/schemas";
 import {
   approve,
   EVENT_STATES,
   type EventState,
   fileOf,
-  keyId,
-  type Proposal,
+  holderOf,
+  PROPOSED_BATCHES_MAX,
   REJECTION_REASON_LENGTH_MAX,
   type Rejection,
   reject,
@@ -56,6 +64,9 @@ const DETAIL = {
   quorums: list(object({ threshold: WHOLE, keys: list({ type: "string" }, 64) }), 2),
   approvals: APPROVALS,
   lateVoices: object({ approvals: APPROVALS, rejections: REJECTIONS }),
+  requestedBy: list(HEX_32, PROPOSED_BATCHES_MAX),
+  /** Whether the approval of those who asked counts. */
+  ownApprovals: { type: "boolean" },
   attachments: { type: "object", additionalProperties: { type: "string", contentEncoding: "base64" } },
 } as const;
 
@@ -90,7 +101,7 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
       const id = parseHex(params.id, 32);
       const event = await store.event(id);
       if (!event) throw missing(params.id);
-      return detailJson(event, await store.attachments(id), deps.now());
+      return { ...detailJson(event, await store.attachments(id), deps.now()), ownApprovals: deps.ownApprovals };
     },
   );
 
@@ -109,9 +120,12 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
     async (request) => {
       const approval: TufSignature = { keyid: request.body.keyid, sig: parseHex(request.body.signature) };
       return voice(request, async (change, event, now) => {
+        const { kid } = holderOf(event.proposal, approval.keyid);
+        if (!deps.ownApprovals && event.requestedBy.some((asked) => equalBytes(asked, kid)))
+          throw new VerificationError("ERR_OWN_REQUEST", `key ${formatHex(kid)} asked for this proposal itself`);
         const next = { ...event, ...approve(event, approval, now) };
         const when = { received: now, late: next.late.approvals.length > event.late.approvals.length };
-        await change.addApproval(event.proposal.id, kidOf(event.proposal, approval.keyid), approval, when);
+        await change.addApproval(event.proposal.id, kid, approval, when);
         // The k-th signature freezes the file: whatever arrives later is not in it.
         if (event.state === "open" && stateOf(next, now) === "ready")
           await change.moveEvent(event.proposal.id, { state: "ready", at: now, metadata: fileOf(next) });
@@ -142,7 +156,7 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
       return voice(request, async (change, event, now) => {
         const next = { ...event, ...reject(event, deps.trust().authority, rejection, now) };
         const when = { received: now, late: next.late.rejections.length > event.late.rejections.length };
-        await change.addRejection(event.proposal.id, kidOf(event.proposal, keyid), rejection, when);
+        await change.addRejection(event.proposal.id, holderOf(event.proposal, keyid).kid, rejection, when);
         if (event.state === "open" && stateOf(next, now) === "rejected")
           await change.moveEvent(event.proposal.id, { state: "rejected", at: now, reason: reasonsOf(next) });
         return next;
@@ -197,10 +211,6 @@ function missing(id: string): OperationError {
   return new OperationError("ERR_NOT_FOUND", `there is no signing event ${id}`);
 }
 
-function kidOf(proposal: Proposal, keyid: string): Uint8Array {
-  return proposal.quorums.flatMap(({ keys }) => keys).find((key) => keyId(key) === keyid)!.kid;
-}
-
 /** What the trustees said, in the words of those who said no. */
 function reasonsOf({ rejections }: SigningEvent): string {
   return rejections.map(({ keyid, reason }) => `${keyid.slice(0, 8)}…: ${reason}`).join("; ");
@@ -246,6 +256,7 @@ function detailJson(event: EventRecord, attachments: readonly AttachmentRecord[]
       approvals: event.late.approvals.map(approvalJson),
       rejections: event.late.rejections.map(rejectionJson),
     },
+    requestedBy: [...new Set(event.requestedBy.map(formatHex))],
     attachments: Object.fromEntries(attachments.map(({ name, bytes }) => [name, formatBase64(bytes)])),
   };
 }
