@@ -497,8 +497,7 @@ class TestVault implements World {
     const url = new URL(request.url!, "http://vault");
     const [, kind, id, what] = url.pathname.split("/");
     if (request.method === "GET") {
-      if (kind === "events")
-        return id ? this.#detail(id) : { events: this.#eventsIn(url.searchParams.get("state")) };
+      if (kind === "events") return id ? this.#detail(id) : { events: this.#eventsIn(url.searchParams.get("state")) };
       return id
         ? this.#statusDetail(id)
         : { events: [...this.statusEvents.keys()].map((each) => this.#statusDetail(each)) };
