@@ -42,6 +42,7 @@ import {
   type TrustLeaf,
   utf8,
   VerificationError,
+  verifyTranscript,
 } from "@viafabric/schemas";
 import type { LogPolicy } from "@viafabric/transparency-log";
 import type { Judge, JudgeTools } from "./audit-log.ts";
@@ -108,7 +109,7 @@ export class Authority implements Judge {
       else if (kind === "batches") await this.#takeHead(entry, leaf, await this.trust.takeBatches(number, file));
       else if (kind === "statement") {
         await this.status.takeStatement(entry, number, file, this.trust.inForce.keys);
-      }
+      } else verifyTranscript(file, this.#pin.authority);
     });
   }
 

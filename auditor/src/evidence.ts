@@ -8,6 +8,7 @@ import {
   CodedError,
   concat,
   decodeManifest,
+  decodeTranscript,
   type ErrorCode,
   equalBytes,
   formatHex,
@@ -17,6 +18,7 @@ import {
   sha256,
   type TrustLeaf,
   VerificationError,
+  verifyTranscript,
 } from "@viafabric/schemas";
 import {
   formatProof,
@@ -60,8 +62,22 @@ export async function checkTrustFile(fetch: FetchFile, entry: number, leaf: Trus
     if (!file) continue;
     held = true;
     if (!equalBytes(sha256(file), leaf.fileHash)) findings.push(differs(entry, `${path} is not the file logged here`));
+    else if (leaf.kind === "transcript") findings.push(...checkTranscript(entry, leaf.number, file));
   }
   return { held, findings };
+}
+
+/** Whether its keys have signed it. Whose it is, is asked where decisions are judged. */
+function checkTranscript(entry: number, number: number, file: Uint8Array): readonly Finding[] {
+  try {
+    const transcript = verifyTranscript(file, decodeTranscript(file).authority);
+    return transcript.number === number
+      ? []
+      : [differs(entry, `transcript ${number} calls itself ${transcript.number}`)];
+  } catch (error) {
+    if (!(error instanceof CodedError)) throw error;
+    return [{ entry, code: error.code as ErrorCode, message: `transcript ${number}: ${error.message}` }];
+  }
 }
 
 /**

@@ -7,22 +7,24 @@
  * One anchor session keeps the process logged in; each signer has its own. What is lost is made again: a session, the
  * login, the whole module (recovery.ts).
  */
-import type { Algorithm, PublicKey, Signer } from "@viafabric/schemas";
+import type { Algorithm, DeviceInfo, PublicKey, Signer } from "@viafabric/schemas";
 import { Device, type DeviceOptions } from "./device.ts";
 import { abandon, closeSession, type KeySession, openKeySession, openSession, stillOpen } from "./key-session.ts";
-import { generateKeyPair, signWith } from "./keys.ts";
-import { CK } from "./pkcs11.ts";
+import { generateKeyPair, readAttributes, signWith } from "./keys.ts";
+import { CK, describeDevice } from "./pkcs11.ts";
 import { openPool, type SigningPool } from "./pool.ts";
 import { Persistence, type Recovery } from "./recovery.ts";
 import { openSoftwareKeys, type SoftwareReference } from "./software.ts";
 
+export type { CeremonyKey, CeremonyRequest } from "./ceremony.ts";
 export { KEY_ID_BYTES_MAX, KEY_LABEL_LENGTH_MAX } from "./keys.ts";
 export type { TokenName } from "./pkcs11.ts";
 export { POOL_WORKERS_MAX, type SigningPool } from "./pool.ts";
 export type { Recovery } from "./recovery.ts";
-export { generateKeys, initSoftHsmToken, type KeyRequest } from "./setup.ts";
+export { generateKeys, initSoftHsmToken, type KeyRequest, performCeremony } from "./setup.ts";
 export { findSoftHsm, type SoftHsmRequest, type SoftHsmToken } from "./softhsm.ts";
 export { openSoftwareKeys, type SoftwareReference } from "./software.ts";
+export { formatHsmUri, HSM_URI_LENGTH_MAX, type HsmUri, parseHsmUri } from "./uri.ts";
 
 export type HsmOptions = DeviceOptions;
 
@@ -40,6 +42,10 @@ export interface Hsm {
   readonly tokenSerial: string;
   /** Makes a non-extractable pair in the token. @throws OperationError ERR_HSM_KEY when the id is taken */
   generateKey(id: Uint8Array, label: string, algorithm: Algorithm): Promise<PublicKey>;
+  /** What the module and the token say about themselves. */
+  describe(): Promise<DeviceInfo>;
+  /** What the token says about a private key; nothing where there is no token. @throws OperationError ERR_HSM_KEY */
+  attributes(id: Uint8Array): Promise<ReadonlyMap<string, boolean>>;
   /** @param expected refuses with ERR_HSM_KEY when another key is behind the id */
   signer(id: Uint8Array, expected?: PublicKey): Promise<Signer>;
   /** Threads with a session each, for many signatures by one key. @param workers how many */
@@ -72,6 +78,19 @@ export async function openHsm(options: HsmOptions, observe: (recovery: Recovery)
         const session = openSession(library, era, CK.CKF_RW_SESSION);
         try {
           return generateKeyPair(session, id, label, algorithm);
+        } finally {
+          closeSession(session);
+        }
+      });
+    },
+    describe() {
+      return device.use(({ slot }) => describeDevice(device.module, slot));
+    },
+    attributes(id) {
+      return device.use((era) => {
+        const session = openSession(library, era);
+        try {
+          return readAttributes(session, id);
         } finally {
           closeSession(session);
         }

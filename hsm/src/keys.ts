@@ -144,6 +144,12 @@ export function findKey(session: Session, id: Uint8Array): TokenKey {
   return key;
 }
 
+/** Those attributes as the token has them. @throws OperationError ERR_HSM_KEY */
+export function readAttributes(session: Session, id: Uint8Array): ReadonlyMap<string, boolean> {
+  const handle = findOne(session, CK.CKO_PRIVATE_KEY, id);
+  return new Map(REQUIRED.map(([name, type]) => [name, attribute(session, handle, type)[0] === 1]));
+}
+
 // No note, COSE structure or metadata file begins like this, so a canary can never pass for something signed.
 const CANARY = utf8("viafabric/hsm-canary/v1\0");
 

@@ -7,9 +7,11 @@
  * library, is never called.
  */
 import { stat } from "node:fs/promises";
+import path from "node:path";
 import { Worker } from "node:worker_threads";
-import { OperationError } from "@viafabric/schemas";
-import type { Attribute, Handle, PKCS11 } from "pkcs11js";
+import { readFileBounded } from "@viafabric/platform";
+import { type DeviceInfo, formatHex, OperationError, sha256 } from "@viafabric/schemas";
+import type { Attribute, Handle, PKCS11, Version } from "pkcs11js";
 import { CKR_USER_ALREADY_LOGGED_IN, ckrError, hsmError } from "./ckr.ts";
 
 export type { Attribute, Handle };
@@ -56,6 +58,9 @@ export const CK = {
   CKU_USER: 1,
 } as const;
 
+/** The largest vendor libraries are some tens of megabytes. */
+const MODULE_BYTES_MAX = 256 * 1024 * 1024;
+
 export interface Module {
   readonly path: string;
   readonly library: PKCS11;
@@ -76,28 +81,28 @@ const loadedModules = new Map<string, LoadedModule>();
  * show the machine's own tokens, which is why a token is chosen by its serial or label and never by its place.
  * @throws OperationError ERR_HSM_MODULE
  */
-export async function openModule(path: string): Promise<Module> {
-  const loaded = loadedModules.get(path) ?? { library: await loadLibrary(path), users: 0 };
-  loadedModules.set(path, loaded);
+export async function openModule(file: string): Promise<Module> {
+  const loaded = loadedModules.get(file) ?? { library: await loadLibrary(file), users: 0 };
+  loadedModules.set(file, loaded);
   // Signing threads share the module: without this flag it would use no locks, and corrupt its memory.
   const flags = CK.CKF_OS_LOCKING_OK;
-  if (loaded.users === 0) attempt(`initialise ${path}`, () => loaded.library.C_Initialize({ flags }));
+  if (loaded.users === 0) attempt(`initialise ${file}`, () => loaded.library.C_Initialize({ flags }));
   loaded.users++;
   let held = true;
   return {
-    path,
+    path: file,
     library: loaded.library,
     release() {
       if (!held) return;
       held = false;
       loaded.users--;
-      if (loaded.users === 0) attempt(`finalise ${path}`, () => loaded.library.C_Finalize());
+      if (loaded.users === 0) attempt(`finalise ${file}`, () => loaded.library.C_Finalize());
     },
   };
 }
 
 /** For a worker thread: the module that the main thread has initialised already. */
-export async function loadLibrary(path: string): Promise<PKCS11> {
+export async function loadLibrary(file: string): Promise<PKCS11> {
   const binding = await import("pkcs11js").catch((cause: unknown) => {
     throw new OperationError(
       "ERR_HSM_MODULE",
@@ -105,18 +110,18 @@ export async function loadLibrary(path: string): Promise<PKCS11> {
       { cause },
     );
   });
-  const found = await stat(path).catch(() => undefined);
+  const found = await stat(file).catch(() => undefined);
   if (!found?.isFile()) {
     throw new OperationError(
       "ERR_HSM_MODULE",
-      `there is no PKCS#11 module at ${path}: install the device's software (for tests: apt-get install softhsm2)`,
+      `there is no PKCS#11 module at ${file}: install the device's software (for tests: apt-get install softhsm2)`,
     );
   }
   const library = new binding.PKCS11();
   try {
-    library.load(path);
+    library.load(file);
   } catch (cause) {
-    throw new OperationError("ERR_HSM_MODULE", `${path} is not a PKCS#11 module that loads here`, { cause });
+    throw new OperationError("ERR_HSM_MODULE", `${file} is not a PKCS#11 module that loads here`, { cause });
   }
   return library;
 }
@@ -125,6 +130,8 @@ export interface TokenSlot {
   readonly slot: Handle;
   readonly label: string;
   readonly serial: string;
+  readonly manufacturer: string;
+  readonly model: string;
   readonly initialised: boolean;
 }
 
@@ -132,32 +139,78 @@ export function listTokens({ library }: Module): readonly TokenSlot[] {
   return attempt("list the tokens", () =>
     library.C_GetSlotList(true).map((slot) => {
       const info = library.C_GetTokenInfo(slot);
-      // Fixed-width fields are padded with blanks, and with NULs by some.
-      const trimmed = (text: string) => text.replace(/[\0 ]+$/, "");
       const initialised = (info.flags & CK.CKF_TOKEN_INITIALIZED) !== 0;
-      return { slot, label: trimmed(info.label), serial: trimmed(info.serialNumber), initialised };
+      const [label, serial] = [trimmed(info.label), trimmed(info.serialNumber)];
+      return {
+        slot,
+        label,
+        serial,
+        manufacturer: trimmed(info.manufacturerID),
+        model: trimmed(info.model),
+        initialised,
+      };
     }),
   );
 }
 
-/** Names one token. At least one of the two; both must match when both are given. */
+/** Fixed-width fields are padded with blanks, and with NULs by some. */
+function trimmed(text: string): string {
+  return text.replace(/[\0 ]+$/, "");
+}
+
+/** Names one token. At least its label or its serial; all that is given must match. */
 export interface TokenName {
   readonly tokenLabel?: string;
   readonly tokenSerial?: string;
+  readonly manufacturer?: string;
+  readonly model?: string;
+}
+
+/** What the module and the token say about themselves. */
+export async function describeDevice({ path: file, library }: Module, slot: Handle): Promise<DeviceInfo> {
+  const bytes = await readFileBounded(file, MODULE_BYTES_MAX);
+  const version = ({ major, minor }: Version) => `${major}.${minor}`;
+  return attempt("describe the token", () => {
+    const [module, token] = [library.C_GetInfo(), library.C_GetTokenInfo(slot)];
+    const texts = {
+      module: path.basename(file),
+      moduleSha256: formatHex(sha256(bytes)),
+      cryptoki: version(module.cryptokiVersion),
+      moduleManufacturer: module.manufacturerID,
+      moduleDescription: module.libraryDescription,
+      moduleVersion: version(module.libraryVersion),
+      tokenLabel: token.label,
+      tokenSerial: token.serialNumber,
+      tokenManufacturer: token.manufacturerID,
+      tokenModel: token.model,
+      hardwareVersion: version(token.hardwareVersion),
+      firmwareVersion: version(token.firmwareVersion),
+    };
+    // They go into a document that people read: what is no plain text is shown as such.
+    const plain = Object.entries(texts).map(([name, text]) => [name, trimmed(text).replace(/[^\x20-\x7e]/g, "?")]);
+    return Object.fromEntries(plain) as DeviceInfo;
+  });
 }
 
 /** @throws OperationError ERR_HSM_TOKEN unless exactly one initialised token matches */
 export function findToken(module: Module, name: TokenName): TokenSlot {
-  const { tokenLabel, tokenSerial } = name;
+  const { tokenLabel, tokenSerial, manufacturer, model } = name;
   if (tokenLabel === undefined && tokenSerial === undefined)
     throw new OperationError("ERR_HSM_TOKEN", "name the token by its label or its serial");
   const matches = listTokens(module).filter(
     (token) =>
       token.initialised &&
       (tokenLabel === undefined || token.label === tokenLabel) &&
-      (tokenSerial === undefined || token.serial === tokenSerial),
+      (tokenSerial === undefined || token.serial === tokenSerial) &&
+      (manufacturer === undefined || token.manufacturer === manufacturer) &&
+      (model === undefined || token.model === model),
   );
-  const wanted = [tokenLabel && `label ${JSON.stringify(tokenLabel)}`, tokenSerial && `serial ${tokenSerial}`];
+  const wanted = [
+    tokenLabel && `label ${JSON.stringify(tokenLabel)}`,
+    tokenSerial && `serial ${tokenSerial}`,
+    manufacturer && `manufacturer ${JSON.stringify(manufacturer)}`,
+    model && `model ${JSON.stringify(model)}`,
+  ];
   const [token, ...others] = matches;
   if (!token || others.length > 0) {
     const what = wanted.filter(Boolean).join(" and ");

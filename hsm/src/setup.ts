@@ -18,6 +18,7 @@ import {
   parseHex,
   parsePublicKey,
 } from "@viafabric/schemas";
+import type { CeremonyRequest } from "./ceremony.ts";
 import type { KeysReference } from "./index.ts";
 import type { SoftHsmRequest, SoftHsmToken } from "./softhsm.ts";
 
@@ -45,9 +46,55 @@ export async function generateKeys(token: KeysReference, keys: readonly KeyReque
   return (made as readonly string[]).map((spki) => parsePublicKey(parseBase64(spki)));
 }
 
+/**
+ * Makes keys, or looks at those that are there, and writes down what the token says of them.
+ * @returns the transcript, signed by each key and verified
+ * @throws OperationError ERR_HSM_KEY, ERR_HSM_TOKEN for a class that is not the token's; keys made before stay
+ */
+export async function performCeremony(token: KeysReference, ceremony: CeremonyRequest): Promise<Uint8Array> {
+  const { authority, keys, ...rest } = ceremony;
+  const ceremonyText: CeremonyText = {
+    ...rest,
+    authority: formatHex(authority),
+    keys: keys.map(({ role, id, make, expected }) => ({
+      role,
+      id: formatHex(id),
+      ...(make && { make }),
+      ...(expected && { spki: publicKeyText(expected) }),
+    })),
+  };
+  return parseBase64((await run({ token, ceremony: ceremonyText })) as string);
+}
+
+/** A ceremony as JSON. */
+export interface CeremonyText extends Omit<CeremonyRequest, "authority" | "keys"> {
+  readonly authority: string;
+  readonly keys: readonly {
+    readonly role: string;
+    readonly id: string;
+    readonly make?: Algorithm;
+    readonly spki?: string;
+  }[];
+}
+
+/** For the child. */
+export function ceremonyOf({ authority, keys, ...rest }: CeremonyText): CeremonyRequest {
+  return {
+    ...rest,
+    authority: parseHex(authority),
+    keys: keys.map(({ role, id, make, spki }) => ({
+      role,
+      id: parseHex(id),
+      ...(make && { make }),
+      ...(spki !== undefined && { expected: parsePublicKey(parseBase64(spki)) }),
+    })),
+  };
+}
+
 /** What goes to the child on its standard input. */
 export type SetupRequest =
   | { readonly init: SoftHsmRequest }
+  | { readonly token: KeysReference; readonly ceremony: CeremonyText }
   | {
       readonly token: KeysReference;
       readonly keys: readonly (Omit<KeyRequest, "id"> & { readonly id: string })[];

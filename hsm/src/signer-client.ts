@@ -74,6 +74,8 @@ export interface SignerClient {
   /** @returns the next status statement, a signed note. @param reissue the last one again, when there is one */
   statement(options?: { readonly reissue?: boolean }): Promise<Uint8Array>;
   metadata(request: MetadataRequest): Promise<TufSignature>;
+  /** Takes a transcript of a key ceremony over, so that its leaf may be logged. */
+  transcript(bytes: Uint8Array): Promise<SignerStatus>;
   close(): Promise<void>;
 }
 
@@ -124,6 +126,9 @@ export async function connect(socketPath: string): Promise<SignerClient> {
     },
     async metadata(request) {
       return decodeTufSignature(await call.ask("metadata", encodeParams.metadata(request)));
+    },
+    async transcript(bytes) {
+      return decodeStatus(await call.ask("transcript", encodeParams.transcript(bytes)));
     },
     close: () => call.close(),
   };

@@ -9,6 +9,8 @@
 import path from "node:path";
 import { createKeystore, ensureFolder, openKeystore, PRIVATE_FOLDER, readKeystorePublicKey } from "@viafabric/platform";
 import {
+  DEVICE_FIELDS,
+  type DeviceInfo,
   equalBytes,
   formatHex,
   isValidSignature,
@@ -58,6 +60,13 @@ export async function openSoftwareKeys({ software: folder, passphraseFile }: Sof
         throw new OperationError("ERR_HSM_KEY", `there is a key with id ${formatHex(id)} already`, { cause });
       });
       return publicKey;
+    },
+    async describe() {
+      const nothing = Object.fromEntries(DEVICE_FIELDS.map((name) => [name, ""])) as DeviceInfo;
+      return { ...nothing, moduleManufacturer: "viafabric", moduleDescription: "keystore in files" };
+    },
+    async attributes() {
+      return new Map();
     },
     signer: open,
     async pool(id, expected) {

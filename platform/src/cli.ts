@@ -16,6 +16,8 @@ import { readFileBounded } from "./files.ts";
 
 export { Command, Option };
 
+export const VERSION = "0.1.0";
+
 /** What a script can tell apart. docs/errors.md lists them. */
 export const EXIT = {
   ok: 0,
@@ -93,7 +95,7 @@ export function program(name: string, description: string): Command {
   return new Command(name)
     .description(description)
     .option("--json", "print the result as one JSON document")
-    .version("0.1.0")
+    .version(VERSION)
     .showHelpAfterError("(run it with --help)")
     .exitOverride();
 }

@@ -130,6 +130,9 @@ export function isValidSignature(
   return nodeVerify("sha256", message, { key: key.handle, dsaEncoding: "ieee-p1363" }, signature);
 }
 
+/** What signs before there is an authority, signs for none: cards, and the transcript of an authority's first keys. */
+export const NO_AUTHORITY: Uint8Array = new Uint8Array(32);
+
 /** The bytes under every signature of ours that is not TUF, COSE or a note (FORMATS, conventions). */
 export function signingInput(type: string, authority: Uint8Array, bytes: Uint8Array): Uint8Array {
   return concat(new TextEncoder().encode(`viafabric/${type}/v1\0`), authority, bytes);

@@ -56,6 +56,8 @@ export const FORMAT_CODES = {
   ERR_PROPOSAL: "Bytes are not a proposal that trustees can sign.",
   ERR_CARRIED:
     "A file of proposals or decisions, carried between machines, is damaged or of another version. Write it again.",
+  ERR_TRANSCRIPT: "Bytes are not a transcript of a key ceremony in its one spelling.",
+  ERR_HSM_URI: "Text is not a PKCS#11 URI (RFC 7512) of the kind read here. The message names the attribute.",
   ERR_FRAME: "A message on the signer's socket is malformed or too large.",
 } as const;
 
@@ -123,6 +125,8 @@ export const VERIFICATION_CODES = {
   ERR_LOG_SIGNED: "A signed checkpoint does not state the size and root that the log computed. Stop and investigate.",
   ERR_UNAPPROVED: "A batch manifest is not under the head that the trustees signed.",
   ERR_TOKEN_MISMATCH: "Token bodies are not exactly those of the approved manifest. Nothing was signed.",
+  ERR_TRANSCRIPT_REFUSED:
+    "A transcript of a key ceremony does not hold: a key has not signed it, or its class is claimed wrongly.",
   ERR_SIGNER_KEY: "The trust files do not list this signer's key for this purpose and time.",
   ERR_SIGNER_ORDER: "The signer must be given, or must log, something else first. The message says what.",
   ERR_LOG_FORK:
@@ -183,6 +187,8 @@ export const OPERATION_CODES = {
   ERR_AUDIT_STATE:
     "The audit's state folder is damaged or of another authority. Name another, or remove it to begin again.",
   ERR_DATABASE: "PostgreSQL could not be started or reached, or refused a statement.",
+  ERR_TRANSCRIPT_FILE:
+    "A transcript in private/transcripts/ is damaged or gone. Restore the file; until then none after it is logged.",
   ERR_HSM_MODULE: "The PKCS#11 module or its binding is missing or does not load. Install what the message names.",
   ERR_HSM_TOKEN: "The PKCS#11 module has no such token, or more than one. Name it by its serial.",
   ERR_HSM_PIN: "The token refused the PIN, or the PIN file is unusable. Nothing was tried twice; look before you do.",

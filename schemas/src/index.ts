@@ -18,5 +18,6 @@ export * from "./rct-id.ts";
 export * from "./receipt.ts";
 export * from "./request.ts";
 export * from "./token.ts";
+export * from "./transcript.ts";
 export * from "./trust.ts";
 export * from "./words.ts";

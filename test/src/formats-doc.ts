@@ -157,6 +157,7 @@ export function formatsDocument(): string {
     trustSection(),
     stationSection(),
     requestSection(),
+    transcriptSection(),
     elsewhere(),
   ].join("\n\n");
 }
@@ -367,6 +368,22 @@ ${request.method} ${request.path}
 ${lines.join("\n")}
 
 ${Buffer.from(request.body, "hex").toString("utf8")}
+\`\`\``;
+}
+
+function transcriptSection(): string {
+  const [transcript] = file("transcript.json").valid;
+  return `## Transcript of a key ceremony
+
+\`transcripts/<n>.json\`, n = 1, 2, 3, …: which token holds a key, what it says of it, and a signature by each key. JSON in
+one spelling: members in this order, attributes ascending, two spaces, a newline at the end. A key signs, as type
+\`transcript\`, the same text with all \`signature\` members left out. \`kid\` and \`words\` are the digest of the public key.
+Transcript 1 is of the keys that an authority is made from, and is signed for no authority: 32 zero bytes. A transcript of
+class \`hardware\` in which a key is not SENSITIVE, ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL, or is EXTRACTABLE, or whose
+device names SoftHSM or no module, is refused.
+
+\`\`\`
+${Buffer.from(transcript.hex, "hex").toString("utf8").trimEnd()}
 \`\`\``;
 }
 

@@ -11,6 +11,7 @@ import {
   formatBase64,
   isValidSignature,
   kidText,
+  NO_AUTHORITY,
   type PublicKey,
   parseBase64,
   parsePublicKey,
@@ -53,9 +54,6 @@ export const CARD_NAME_LENGTH_MAX = 64;
 export const TRUSTEES_MAX = 15;
 export const TRUSTEES_MIN = 3;
 export const THRESHOLD_MIN = 2;
-
-/** Cards are made before any authority exists. */
-const NO_AUTHORITY = new Uint8Array(32);
 
 export async function createEnrolmentCard(
   signer: Signer,

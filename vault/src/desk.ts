@@ -28,6 +28,8 @@ export interface DeskDependencies {
   readonly publicFolder: string;
   /** Of the log: private, and on a disk of this machine. */
   readonly stagingFolder: string;
+  /** Transcripts of key ceremonies, by number. */
+  readonly transcriptsFolder: string;
   /** Root v1 with its signatures. */
   readonly pinnedRoot: Uint8Array;
   readonly logKey: PublicKey;

@@ -8,8 +8,14 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { findSoftHsm, generateKeys, initSoftHsmToken, type SoftHsmToken } from "@viafabric/hsm";
-import { formatSignerConfig, SIGNER_KEYS, type SignerConfig, signerKeys } from "@viafabric/hsm/signer";
+import {
+  findSoftHsm,
+  initSoftHsmToken,
+  type KeysReference,
+  performCeremony,
+  type TokenReference,
+} from "@viafabric/hsm";
+import { formatSignerConfig, SIGNER_KEYS, type SignerConfig, type SignerKey, signerKeys } from "@viafabric/hsm/signer";
 import {
   createKeystore,
   ensureFolder,
@@ -19,7 +25,18 @@ import {
   readFileIfPresent,
   writeFileDurable,
 } from "@viafabric/platform";
-import { concat, formatBase64Url, OperationError, type PublicKey, parsePublicKey, u32, utf8 } from "@viafabric/schemas";
+import {
+  type Algorithm,
+  concat,
+  formatBase64Url,
+  type KeyClass,
+  NO_AUTHORITY,
+  OperationError,
+  type PublicKey,
+  parsePublicKey,
+  u32,
+  utf8,
+} from "@viafabric/schemas";
 import { GENESIS_ROLES } from "@viafabric/tuf";
 import { Desk, type DeskDependencies } from "./desk.ts";
 import { type Genesis, type GenesisOptions, type OnlineKeys, planGenesis } from "./genesis.ts";
@@ -34,24 +51,26 @@ import {
   signatureFilesIn,
 } from "./genesis-folder.ts";
 import { type Home, makeHome, readFolder } from "./home.ts";
+import { TOOL } from "./online-keys.ts";
 import { socketFolder } from "./postgres.ts";
 import { publicationRound } from "./round.ts";
 import { SECRET_KEY_BYTES } from "./secrets.ts";
+import { keepTranscript, logTranscripts } from "./transcripts.ts";
 import { genesisEntries, genesisFiles } from "./trust-files.ts";
 
 const SOCKET = "signer.sock";
 const TOKEN_LABEL = "viafabric";
 const PASSPHRASE_BYTES = 24;
-
-/** A token of a real module; SoftHSM in the home when there is none. */
-export interface HardwareToken {
-  readonly module: string;
-  readonly tokenLabel: string;
-  readonly pinFile: string;
-}
+/** Notes are signed with Ed25519 alone. */
+const NOTE_KEYS: readonly SignerKey[] = ["log", "status"];
 
 export interface InitOptions extends Omit<GenesisOptions, "online" | "onlineClass" | "operator" | "now"> {
-  readonly token?: HardwareToken;
+  /** A token of a module; a new SoftHSM token in the home when left out. */
+  readonly token?: TokenReference;
+  /** Of the keys that need not sign notes. For modules without Ed25519. */
+  readonly algorithm?: Algorithm;
+  /** What the token is called; refused where it is known to be no hardware. Told by the token when left out. */
+  readonly keyClass?: KeyClass;
   /** For the operator key; drawn and kept in private/ when left out. */
   readonly passphrase?: string;
   readonly now: number;
@@ -59,7 +78,7 @@ export interface InitOptions extends Omit<GenesisOptions, "online" | "onlineClas
 
 /** @throws OperationError ERR_HOME when the home is in use; whatever planGenesis throws, before anything is made */
 export async function initVault(home: Home, options: InitOptions): Promise<Genesis> {
-  const { token, passphrase, ...ceremony } = options;
+  const { token, algorithm, keyClass, passphrase, ...ceremony } = options;
   // Cards are checked with throw-away keys first: a bad card must not leave a half-made home behind.
   planGenesis({ ...ceremony, online: throwAwayKeys(), onlineClass: "software", operator: throwAwayKey() });
   if ((await readdir(home.root).catch(() => [])).length > 0)
@@ -68,8 +87,8 @@ export async function initVault(home: Home, options: InitOptions): Promise<Genes
   await makeHome(home);
   const operator = await createOperator(home, passphrase);
   await writeFileDurable(home.vaultKey, new Uint8Array(randomBytes(SECRET_KEY_BYTES)), PRIVATE_FILE);
-  const online = await createOnlineKeys(home, token);
-  const onlineClass = token ? "hardware" : "software";
+  const hsm = token ?? (await initSoftHsmToken({ folder: home.hsm, label: TOKEN_LABEL }));
+  const { online, onlineClass } = await createOnlineKeys(home, hsm, options);
   const genesis = planGenesis({ ...ceremony, online, onlineClass, operator });
   for (const [name, bytes] of genesisFolder(genesis)) {
     const file = path.join(home.genesis, name);
@@ -85,26 +104,37 @@ async function createOperator(home: Home, given: string | undefined): Promise<Pu
   return (await createKeystore(home.operator, passphrase)).publicKey;
 }
 
-async function createOnlineKeys(home: Home, hardware: HardwareToken | undefined): Promise<OnlineKeys> {
-  const token: HardwareToken | SoftHsmToken =
-    hardware ?? (await initSoftHsmToken({ folder: home.hsm, label: TOKEN_LABEL }));
+async function createOnlineKeys(
+  home: Home,
+  hsm: KeysReference,
+  { algorithm = "ed25519", keyClass, now }: Pick<InitOptions, "algorithm" | "keyClass" | "now">,
+): Promise<{ readonly online: OnlineKeys; readonly onlineClass: KeyClass }> {
   // Ids of our own, so that a token which holds other keys is not disturbed.
   const prefix = new Uint8Array(randomBytes(4));
-  const requests = SIGNER_KEYS.map((name, i) => ({
-    id: concat(prefix, u32(i + 1)),
-    label: `viafabric ${name}`,
-    algorithm: "ed25519" as const,
-  }));
-  const made = await generateKeys(token, requests);
+  const bytes = await performCeremony(hsm, {
+    authority: NO_AUTHORITY,
+    number: 1,
+    made: now,
+    action: "init",
+    tool: TOOL,
+    ...(keyClass && { class: keyClass }),
+    keys: SIGNER_KEYS.map((role, i) => ({
+      role,
+      id: concat(prefix, u32(i + 1)),
+      make: NOTE_KEYS.includes(role) ? "ed25519" : algorithm,
+    })),
+  });
+  const { keys, class: onlineClass } = await keepTranscript(home.transcripts, bytes);
   const config: SignerConfig = {
-    hsm: token,
+    hsm,
     root: path.basename(home.pinnedRoot),
     public: path.relative(home.signer, home.public),
     socket: path.join(await socketFolder(home.signer, SOCKET), SOCKET),
-    keys: signerKeys((_name, i) => [{ id: requests[i]!.id, publicKey: made[i]! }]),
+    keys: signerKeys((_name, i) => [{ id: keys[i]!.id, publicKey: keys[i]!.key }]),
   };
   await writeFileDurable(home.signerConfig, formatSignerConfig(config), PRIVATE_FILE);
-  return Object.fromEntries(SIGNER_KEYS.map((name, i) => [name, made[i]!])) as unknown as OnlineKeys;
+  const online = Object.fromEntries(SIGNER_KEYS.map((name, i) => [name, keys[i]!.key])) as unknown as OnlineKeys;
+  return { online, onlineClass };
 }
 
 /** Who of the trustees has signed, by key id. */
@@ -154,6 +184,7 @@ export async function publishGenesis(
       await deps.signer.trust({ roots: [], targets, batches, targetFiles, headProof: [] });
     }
     await desk.appendOnce("genesis", genesisEntries(signed));
+    await logTranscripts(desk);
     await publicationRound(desk, {
       trusted: signed.trusted,
       targets: { version: 1, file: targets },

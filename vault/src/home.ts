@@ -4,7 +4,7 @@
  *     H/               0711   a web server may walk through, and sees nothing
  *       public/        0755   everything published: any static server or CDN serves it
  *       genesis/       0755   what trustees take home and sign
- *       private/       0700   hsm/, signer/, log/ (staging), operator.json with its passphrase, vault.key
+ *       private/       0700   hsm/, signer/, log/ (staging), transcripts/, operator.json with its passphrase, vault.key
  *       db/            0700   PostgreSQL, or db.path beside it: where it lives instead
  */
 import { chmod } from "node:fs/promises";
@@ -32,6 +32,8 @@ export interface Home {
   /** The other two files of genesis, as they were put together. */
   readonly founded: string;
   readonly staging: string;
+  /** Of key ceremonies, as they were held. */
+  readonly transcripts: string;
   readonly settings: string;
   readonly vaultKey: string;
   readonly operator: string;
@@ -53,6 +55,7 @@ export function homeAt(folder: string): Home {
     pinnedRoot: inside("private/signer/1.root.json"),
     founded: inside("private/genesis"),
     staging: inside("private/log"),
+    transcripts: inside("private/transcripts"),
     settings: inside("private/settings.json"),
     vaultKey: inside("private/vault.key"),
     operator: inside("private/operator.json"),

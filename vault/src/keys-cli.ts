@@ -1,10 +1,29 @@
 /** `via vault keys`: the authority's own keys, in its HSM or in files. */
+import path from "node:path";
 import { readSignerConfig } from "@viafabric/hsm/signer";
 import { type Command, Option, type Output, outputOf } from "@viafabric/platform";
-import { type Algorithm, formatBase64, formatHex, OperationError } from "@viafabric/schemas";
+import {
+  type Algorithm,
+  formatBase64,
+  formatHex,
+  formatWords,
+  KEY_CLASSES,
+  type KeyClass,
+  OperationError,
+  type Transcript,
+} from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
 import { type Home, homeAt } from "./home.ts";
-import { classOf, type HeldKey, heldKeys, makeKey, ROTATED_KEYS, type RotatedKey, successorOf } from "./online-keys.ts";
+import {
+  type Ceremony,
+  checkKeys,
+  type HeldKey,
+  heldKeys,
+  makeKey,
+  ROTATED_KEYS,
+  type RotatedKey,
+  successorOf,
+} from "./online-keys.ts";
 import { ROTATED_BY_TARGETS } from "./trust-change.ts";
 
 /** What the program lends to its groups of commands. */
@@ -21,82 +40,127 @@ interface Options {
 
 interface MakeFlags extends Options {
   readonly algorithm: Algorithm;
+  readonly class?: KeyClass;
 }
 
 export function keysCommands<Ask extends Options>(vault: Command, defaultHome: string, tools: KeysTools<Ask>): void {
-  const keys = vault.command("keys").description("The authority's own keys: list, make, follow.");
+  const keys = vault.command("keys").description("The authority's own keys: list, check, make, follow.");
   keys.addHelpText(
     "after",
     `
 Examples
   via vault keys list
+  via vault keys check                     ask the token for each key, its attributes and a signature
   via vault keys rotate issuer             make a new issuer key and ask the trustees for it
   via vault keys generate status           make one now, ask later with \`rotate\`
 
-A key that is followed is never deleted: trustees see until when it may sign.`,
+A key that is followed is never deleted: trustees see until when it may sign. Every key that is made has a transcript in
+private/transcripts/, whose hash goes into the log.`,
   );
   const withHome = (command: Command) => command.option("--home <folder>", "the vault's home", defaultHome);
-  const algorithm = () =>
-    new Option("--algorithm <name>", "p256 for a module without Ed25519")
-      .choices(["ed25519", "p256"])
-      .default("ed25519");
+  const ceremonyAt = async (home: Home, keyClass: KeyClass | undefined): Promise<Ceremony> => {
+    const { authority } = await tools.trusted(home);
+    return { authority, now: tools.now(), ...(keyClass && { keyClass }) };
+  };
 
   withHome(keys.command("list").description("Every key the signer holds, and what trustees say of it.")).action(
     async (options: Options, command: Command) => {
       const home = homeAt(options.home);
-      const config = await readSignerConfig(home.signerConfig);
-      const held = heldKeys(config, await tools.trusted(home));
-      outputOf(command).result(
-        { class: classOf(config.hsm), keys: held.map((key) => keyJson(key, tools.now())) },
-        () => {
-          const rows = held.map((key) => [
-            key.role,
-            standingOf(key, tools.now()),
-            key.publicKey.algorithm,
-            formatHex(key.publicKey.kid),
-          ]);
-          outputOf(command).table(["key", "standing", "kind", "key id"], rows);
-        },
-      );
+      const out = outputOf(command);
+      const held = heldKeys(await readSignerConfig(home.signerConfig), await tools.trusted(home));
+      out.result({ keys: held.map((key) => keyJson(key, tools.now())) }, () => {
+        const row = (key: HeldKey) => [
+          standingOf(key, tools.now()),
+          key.publicKey.algorithm,
+          formatHex(key.publicKey.kid),
+        ];
+        out.table(
+          ["key", "standing", "kind", "key id"],
+          held.map((key) => [key.role, ...row(key)]),
+        );
+      });
     },
   );
 
+  withHome(keys.command("check").description("Ask the token for each key: attributes, public half, a signature."))
+    .option("--record", "keep the transcript, to be logged")
+    .addOption(classOption())
+    .action(async (options: Options & { readonly record?: boolean; readonly class?: KeyClass }, command: Command) => {
+      const home = homeAt(options.home);
+      const ceremony = await ceremonyAt(home, options.class);
+      showTranscript(outputOf(command), home, await checkKeys(home, ceremony, options.record ?? false), options.record);
+    });
+
   withHome(keys.command("generate <role>").description("Make a key. Nobody trusts it until `rotate` and the trustees."))
-    .addOption(algorithm())
+    .addOption(algorithmOption())
+    .addOption(classOption())
     .action(async (role: string, options: MakeFlags, command: Command) => {
-      const made = await makeKey(homeAt(options.home), rotatedKey(role), options.algorithm);
-      outputOf(command).result(
-        { role, kid: formatHex(made.publicKey.kid), spki: formatBase64(made.publicKey.spki) },
-        () => {
-          outputOf(command).line(`Made: ${role} key ${formatHex(made.publicKey.kid)}`);
-          outputOf(command).line(`Now:  via vault keys rotate ${role} --home ${options.home}`);
-        },
-      );
+      const home = homeAt(options.home);
+      const out = outputOf(command);
+      const ceremony = await ceremonyAt(home, options.class);
+      showTranscript(out, home, await makeKey(home, rotatedKey(role), options.algorithm, ceremony), true);
+      out.line(`\nNow:  via vault keys rotate ${role} --home ${options.home}`);
     });
 
   tools
     .askOptions(
       keys.command("rotate <role>").description("Make a key, or take the one that waits, and ask the trustees."),
     )
-    .addOption(algorithm())
+    .addOption(algorithmOption())
+    .addOption(classOption())
     .action(async (role: string, options: Ask & MakeFlags, command: Command) => {
       const home = homeAt(options.home);
+      const out = outputOf(command);
       const purpose = rotatedKey(role);
-      const { publicKey } = await successorOf(home, purpose, options.algorithm, await tools.trusted(home));
-      const { hsm } = await readSignerConfig(home.signerConfig);
-      const spki = formatBase64(publicKey.spki);
+      const ceremony = await ceremonyAt(home, options.class);
+      const successor = await successorOf(home, purpose, options.algorithm, await tools.trusted(home), ceremony);
+      const spki = formatBase64(successor.key.spki);
       const listed = ROTATED_BY_TARGETS.find((known) => known === purpose);
       if (listed) {
-        const rotate = [{ purpose: listed, spki, class: classOf(hsm) }];
-        await tools.ask(outputOf(command), home, options, { add: [], remove: [], rotate });
+        const rotate = [{ purpose: listed, spki, class: successor.class }];
+        await tools.ask(out, home, options, { add: [], remove: [], rotate });
       } else {
-        outputOf(command).result({ role, kid: formatHex(publicKey.kid), spki }, () => {
-          outputOf(command).line(
-            `The ${role} key ${formatHex(publicKey.kid)} takes over with a root that names it:\n\n  ${spki}`,
-          );
+        const kid = formatHex(successor.key.kid);
+        out.result({ role, kid, spki }, () => {
+          out.line(`The ${role} key ${kid} takes over with a root that names it:\n\n  ${spki}`);
         });
       }
     });
+}
+
+function showTranscript(out: Output, { transcripts }: Home, transcript: Transcript, kept = false): void {
+  const { number, keys, device } = transcript;
+  const file = path.join(transcripts, `${number}.md`);
+  const result = {
+    class: transcript.class,
+    device,
+    keys: keys.map(({ role, id, key, attributes }) => ({
+      role,
+      id: formatHex(id),
+      kid: formatHex(key.kid),
+      words: formatWords(key.kid),
+      spki: formatBase64(key.spki),
+      attributes: Object.fromEntries(attributes),
+    })),
+    ...(kept && { transcript: file }),
+  };
+  out.result(result, () => {
+    const token =
+      device.tokenSerial === "" ? device.moduleDescription : `${device.tokenModel}, serial ${device.tokenSerial}`;
+    out.line(`${keys.length} of ${keys.length} keys are as they must be. ${token}: ${transcript.class}`);
+    for (const { role, key } of keys) out.line(`\n  ${role}: ${formatHex(key.kid)}\n  ${formatWords(key.kid)}`);
+    if (kept) out.line(`\nTranscript: ${file}`);
+  });
+}
+
+export function classOption(): Option {
+  const option = new Option("--class <name>", "what the token is called; told by the token when left out");
+  return option.choices([...KEY_CLASSES]);
+}
+
+export function algorithmOption(): Option {
+  const option = new Option("--algorithm <name>", "p256 for a module without Ed25519; notes are Ed25519 always");
+  return option.choices(["ed25519", "p256"]).default("ed25519");
 }
 
 function keyJson(key: HeldKey, now: number): object {

@@ -1,6 +1,8 @@
 /** `via vault`: the command line of whoever runs an authority. */
 import { rm } from "node:fs/promises";
 import type { Server } from "node:http";
+import path from "node:path";
+import { parseHsmUri, type TokenReference } from "@viafabric/hsm";
 import { STATEMENT_INTERVAL_SECONDS } from "@viafabric/hsm/signer";
 import {
   type Command,
@@ -17,14 +19,23 @@ import {
   runProgram,
   stopSignal,
 } from "@viafabric/platform";
-import { formatBase64, formatHex, formatWords, OperationError, parseDecimal, type Signer } from "@viafabric/schemas";
+import {
+  type Algorithm,
+  formatBase64,
+  formatHex,
+  formatWords,
+  type KeyClass,
+  OperationError,
+  parseDecimal,
+  type Signer,
+} from "@viafabric/schemas";
 import { CARD_BYTES_MAX, METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { VaultClient } from "./client.ts";
-import { ceremonyState, type HardwareToken, initVault } from "./founding.ts";
+import { ceremonyState, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
-import { keysCommands } from "./keys-cli.ts";
+import { algorithmOption, classOption, keysCommands } from "./keys-cli.ts";
 import { type BatchWishes, batchRequestOf, parseEventId, sendRequest, waitFor, withdraw } from "./operate.ts";
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
@@ -84,9 +95,9 @@ interface InitFlags extends Options {
   readonly threshold?: string;
   readonly host: string;
   readonly passphraseFile?: string;
-  readonly hsmModule?: string;
-  readonly hsmToken?: string;
-  readonly hsmPinFile?: string;
+  readonly hsm?: string;
+  readonly algorithm: Algorithm;
+  readonly class?: KeyClass;
 }
 
 homeCommand("init", "Make the keys of an authority and the files that its trustees will sign.")
@@ -96,9 +107,9 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
   .option("--threshold <k>", "how many trustees must sign; the smallest majority when left out")
   .option("--host <name>", "host name of the published files and of links on tags", "vault.localhost")
   .option("--passphrase-file <file>", "of the operator key; one is drawn and kept in private/ when left out")
-  .option("--hsm-module <file>", "PKCS#11 module; SoftHSM in the home folder when left out")
-  .option("--hsm-token <label>", "label of the token in that module")
-  .option("--hsm-pin-file <file>", "file with the token's PIN")
+  .option("--hsm <uri>", "pkcs11:token=…?module-path=…&pin-source=… (RFC 7512); SoftHSM in the home when left out")
+  .addOption(algorithmOption())
+  .addOption(classOption())
   .action(async (options: InitFlags, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
@@ -111,7 +122,9 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
       now: now(),
       ...(options.threshold !== undefined && { threshold: whole("--threshold", options.threshold) }),
       ...(options.passphraseFile !== undefined && { passphrase: await readPassphrase(options.passphraseFile) }),
-      ...hardwareOf(options),
+      algorithm: options.algorithm,
+      ...(options.class && { keyClass: options.class }),
+      ...(options.hsm !== undefined && { token: tokenOf(options.hsm) }),
     });
     const words = formatWords(genesis.authority);
     const result = { home: home.root, genesis: home.genesis, authority: formatHex(genesis.authority), words };
@@ -332,12 +345,12 @@ async function askFor(
   home: Home,
   options: AskFlags,
   authority: Uint8Array,
-  path: "requests" | "trust-requests",
+  route: "requests" | "trust-requests",
   body: unknown,
 ): Promise<void> {
   const operator = await openOperator(home, options.passphraseFile);
   const client = new VaultClient(options.vault, authority, now);
-  const requested = await sendRequest(client, operator, path, body, whole("--seconds", options.seconds));
+  const requested = await sendRequest(client, operator, route, body, whole("--seconds", options.seconds));
   out.result(requested, () => {
     out.line(`Proposed to the trustees:\n\n  ${requested.words}\n\n  ${requested.event}\n`);
     out.line(`Each trustee:  via trustee sign ${requested.event} --vault ${options.vault}`);
@@ -379,12 +392,15 @@ async function listen(app: FastifyInstance, host: string, port: number): Promise
   }
 }
 
-function hardwareOf(options: InitFlags): { readonly token?: HardwareToken } {
-  const { hsmModule, hsmToken, hsmPinFile } = options;
-  if (hsmModule === undefined) return {};
-  if (hsmToken === undefined || hsmPinFile === undefined)
-    throw new OperationError("ERR_USAGE", "--hsm-module needs --hsm-token and --hsm-pin-file");
-  return { token: { module: hsmModule, tokenLabel: hsmToken, pinFile: hsmPinFile } };
+/** For SoftHSM, the environment of this command names its configuration, as for every program that uses it. */
+function tokenOf(uri: string): TokenReference {
+  const { token, module, pinFile, ...key } = parseHsmUri(uri);
+  if (module === undefined || pinFile === undefined)
+    throw new OperationError("ERR_USAGE", "--hsm names a module with module-path and a PIN file with pin-source");
+  if (Object.keys(key).length > 0)
+    throw new OperationError("ERR_USAGE", "--hsm names a token; its keys are made by this command");
+  const confFile = process.env.SOFTHSM2_CONF;
+  return { ...token, module, pinFile, ...(confFile !== undefined && { confFile: path.resolve(confFile) }) };
 }
 
 function whole(name: string, text: string): number {

@@ -18,6 +18,7 @@ import { type Issue, readIssue, readIssuedBatch, readyEvent } from "./issue.ts";
 import { EMPTY_PUBLICATION, mergePublications, type Publication, type PublishedFile } from "./publisher.ts";
 import type { EventRecord, KitRecord, StatusEventWithSignatures } from "./records.ts";
 import { eventFile, statusPublication } from "./status-files.ts";
+import { unpublishedTranscripts } from "./transcripts.ts";
 import {
   headFile,
   type MetadataState,
@@ -75,6 +76,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     issue ? await issuePublication(desk, issue) : EMPTY_PUBLICATION,
     { ...EMPTY_PUBLICATION, immutable: adoption ? adoptedFiles(adoption) : [] },
     { ...EMPTY_PUBLICATION, immutable: await eventFiles(desk, events) },
+    { ...EMPTY_PUBLICATION, immutable: await unpublishedTranscripts(desk) },
     status,
     online,
     { ...EMPTY_PUBLICATION, pointers: { checkpoint: desk.log.checkpoint! } },

@@ -1,30 +1,34 @@
 import assert from "node:assert/strict";
-import { readFile, stat } from "node:fs/promises";
+import { readFile, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { readSignerConfig } from "@viafabric/hsm/signer";
 import { openKeystore } from "@viafabric/platform";
 import { decodeSetFile, parseStatement, parseUndoList, statementHash } from "@viafabric/revocation";
 import {
+  type Algorithm,
   decodeKit,
   decodeManifest,
   EVENT_CONTEXT,
+  encodeLeaf,
   encodeReceipt,
   formatBase64,
   formatHex,
   kidText,
+  type PublicKey,
   parseBase64,
   parseNote,
   type Receipt,
   receiptSignatureInput,
   sha256,
   signingInput,
+  verifyTranscript,
 } from "@viafabric/schemas";
-import { folderFetch } from "@viafabric/transparency-log/client";
+import { folderFetch, readEntries } from "@viafabric/transparency-log/client";
 import { createEnrolmentCard } from "@viafabric/tuf";
 import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
 import { namedSigner } from "./fixtures.test.ts";
-import { heldKeys, makeKey, successorOf } from "./online-keys.ts";
+import { heldKeys, makeKey, type RotatedKey, successorOf } from "./online-keys.ts";
 import { type Published, readPublished } from "./published.ts";
 import {
   approveAs,
@@ -196,15 +200,19 @@ test("keys of the HSM are followed by new ones: made, listed by trustees, in for
   const operator = await openKeystore(vault.home.operator, "only a test");
   await isPublished(vault, `/events/${await approvedBatch(vault, operator, 2)}`);
   const before = await publishedBy(vault);
-  const [issuer, status, online] = [
-    await makeKey(vault.home, "issuer", "p256"),
-    await makeKey(vault.home, "status", "ed25519"),
-    await makeKey(vault.home, "revocations", "p256"),
-  ];
-  const waiting = await successorOf(vault.home, "issuer", "p256", before.trusted);
-  assert.deepEqual(waiting.id, issuer.id, "a key that waits is taken, not made again");
-  const successor = (purpose: string, { publicKey }: typeof issuer) => {
-    return { purpose, spki: formatBase64(publicKey.spki), class: "software" };
+  const ceremony = { authority: vault.authority, now: vault.clock.now };
+  const make = async (...[role, algorithm]: [RotatedKey, Algorithm]) => {
+    return (await makeKey(vault.home, role, algorithm, ceremony)).keys[0]!.key;
+  };
+  const issuer = await make("issuer", "p256");
+  const status = await make("status", "ed25519");
+  const online = await make("revocations", "p256");
+  const waiting = await successorOf(vault.home, "issuer", "p256", before.trusted, ceremony);
+  assert.deepEqual(waiting, { key: issuer, class: "software" }, "a key that waits is taken, not made again");
+  const hardware = makeKey(vault.home, "issuer", "p256", { ...ceremony, keyClass: "hardware" });
+  await assert.rejects(hardware, /ERR_HSM_TOKEN|not hardware/);
+  const successor = (purpose: string, key: PublicKey) => {
+    return { purpose, spki: formatBase64(key.spki), class: "software" };
   };
   const rotate = [successor("issuer", issuer), successor("status", status), successor("revocations", online)];
   const { id } = await vault.send(operator, "POST", "/trust-requests", { add: [], remove: [], rotate });
@@ -215,7 +223,7 @@ test("keys of the HSM are followed by new ones: made, listed by trustees, in for
   await isPublished(vault, `/events/${event}`);
   // Read back whole: metadata under the new delegation, the statement by the new status key.
   const after = await publishedBy(vault);
-  assert.equal(kidText(after.statement.signer.key), kidText(status.publicKey));
+  assert.equal(kidText(after.statement.signer.key), kidText(status));
   const config = await readSignerConfig(vault.home.signerConfig);
   const listed = heldKeys(config, after.trusted).map(({ role, listed }) => [role, listed !== undefined]);
   assert.deepEqual(
@@ -230,11 +238,38 @@ test("keys of the HSM are followed by new ones: made, listed by trustees, in for
     decodeManifest((await folderFetch(vault.home.public)(`batch/${seq}/manifest.cbor`))!);
   const old = before.trusted.keys.find(({ purpose }) => purpose === "issuer")!;
   assert.equal(formatHex((await manifest(0)).issuer), kidText(old.key));
-  assert.equal(formatHex((await manifest(1)).issuer), kidText(issuer.publicKey));
+  assert.equal(formatHex((await manifest(1)).issuer), kidText(issuer));
   const x25519 = Buffer.from(
     (await exportJWK((await generateKeyPair("ECDH-ES", { crv: "X25519" })).publicKey)).x!,
     "base64url",
   );
   for (const batch of [0, 1])
     assert.ok((await vault.send(STATION, "POST", "/kits", { batch, publicKey: x25519.toString("base64") })).kit);
+
+  // Each ceremony has left its transcript, logged and public: the first keys, and one for each key made since.
+  for (const number of [1, 2, 3, 4]) {
+    const bytes = await folderFetch(vault.home.public)(`transcripts/${number}.json`);
+    const { keys, action } = verifyTranscript(bytes!, vault.authority);
+    assert.deepEqual([keys.length, action], number === 1 ? [6, "init"] : [1, "generate"]);
+    const leaf = encodeLeaf({ type: "trust", kind: "transcript", number, fileHash: sha256(bytes!) });
+    const { head } = vault.service.sequencer.desk.log;
+    const entries = readEntries(folderFetch(path.join(vault.home.public, "log")), head, 0, head.size);
+    let found = 0;
+    for await (const entry of entries) if (formatHex(entry) === formatHex(leaf)) found++;
+    assert.equal(found, 1, `transcript ${number} is logged once`);
+    assert.match(await readFile(path.join(vault.home.transcripts, `${number}.md`), "utf8"), /NEVER_EXTRACTABLE yes/);
+  }
+});
+
+test("a damaged transcript is told, and holds up nothing else", async () => {
+  const vault = await foundedVault();
+  await vault.start(2);
+  await writeFile(path.join(vault.home.transcripts, "2.json"), "{}");
+  await eventually(async () => vault.reports.find((line) => line === "transcript refused"), "a report");
+  const { epoch } = (await publishedBy(vault)).statement.statement;
+  await eventually(
+    async () => ((await publishedBy(vault)).statement.statement.epoch > epoch + 1 ? true : undefined),
+    "statements",
+  );
+  assert.equal(vault.reports.filter((line) => line === "transcript refused").length, 1);
 });

@@ -19,6 +19,7 @@ import { isRenewalDue, isRenewalUnwanted, type ProposalBase, proposeBatches, pro
 import type { EventRecord, PlannedEvent, RequestKind, RequestRecord } from "./records.ts";
 import { epochOf, publicationRound } from "./round.ts";
 import { floorFiles } from "./status-files.ts";
+import { logTranscripts, unpublishedTranscripts } from "./transcripts.ts";
 import { NO_CHANGE, parseTrustChange, proposeTargets, type TrustChange } from "./trust-change.ts";
 
 export interface SequencerDependencies extends DeskDependencies {
@@ -49,6 +50,7 @@ export class Sequencer {
   #stopping = false;
   #loop: Promise<void> = Promise.resolve();
   #noncesForgotten = 0;
+  #transcriptProblem: string | undefined;
 
   private constructor(deps: SequencerDependencies, desk: Desk) {
     this.#deps = deps;
@@ -105,8 +107,10 @@ export class Sequencer {
     if (overtaken) return this.#supersede(ready, overtaken);
     if (ready && (await this.#isUnlogged(ready))) return this.#issue(ready);
     if (await this.#logEvents()) return "status events logged";
+    if (await this.#logTranscripts()) return "transcripts logged";
     const logged = await store.statusEvents("logged", 1);
-    if (ready || logged.length > 0 || this.#deps.now() >= this.#nextStatement(held.issued)) return this.#round();
+    const news = ready || logged.length > 0 || (await unpublishedTranscripts(desk)).length > 0;
+    if (news || this.#deps.now() >= this.#nextStatement(held.issued)) return this.#round();
     return (await this.#endOldEvents()) ?? (await this.#propose());
   }
 
@@ -174,6 +178,18 @@ export class Sequencer {
       worked ||= outcome === "logged";
     }
     return worked;
+  }
+
+  /** A damaged file is told once and holds up nothing but what comes after it. */
+  async #logTranscripts(): Promise<boolean> {
+    try {
+      return (await logTranscripts(this.#desk)) > 0;
+    } catch (error) {
+      if (!(error instanceof OperationError) || error.code !== "ERR_TRANSCRIPT_FILE") throw error;
+      if (this.#transcriptProblem !== error.message) this.#deps.report("transcript refused", { reason: error.message });
+      this.#transcriptProblem = error.message;
+      return false;
+    }
   }
 
   /** Until the next statement is due, and never long: a lifetime may run out, a proposal may expire. */

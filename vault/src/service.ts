@@ -115,6 +115,7 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
       signer: client,
       publicFolder: home.public,
       stagingFolder: home.staging,
+      transcriptsFolder: home.transcripts,
       pinnedRoot,
       logKey: config.keys.log[0]!.publicKey,
       settings,

@@ -26,6 +26,7 @@ export async function signerLink(socketPath: string): Promise<SignerClient> {
     append: (request) => ask((client) => client.append(request)),
     statement: (options) => ask((client) => client.statement(options)),
     metadata: (request) => ask((client) => client.metadata(request)),
+    transcript: (bytes) => ask((client) => client.transcript(bytes)),
     async close() {
       const client = await current?.catch(() => undefined);
       await client?.close();

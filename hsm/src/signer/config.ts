@@ -1,8 +1,8 @@
 /**
  * The bounded signer's configuration: one JSON file in its private folder. Relative paths start at that folder.
  *
- *     { "module": "/usr/lib/softhsm/libsofthsm2.so", "conf": "../hsm/softhsm2.conf", "tokenLabel": "…",
- *       "tokenSerial": "…", "pinFile": "../hsm/pin", "root": "1.root.json", "public": "../../public",
+ *     { "module": "/usr/lib/softhsm/libsofthsm2.so", "conf": "../hsm/softhsm2.conf",
+ *       "token": "pkcs11:token=viafabric;serial=…", "pinFile": "../hsm/pin", "root": "1.root.json", "public": "../../public",
  *       "socket": "signer.sock", "keys": { "issuer": [{ "id": "<hex>", "spki": "<base64>" }], "log": …, … } }
  *
  * On a laptop without a module, `"software": "keys", "passphraseFile": "keys/passphrase"` stand in place of module,
@@ -26,7 +26,7 @@ import {
   parseUtf8,
   utf8,
 } from "@viafabric/schemas";
-import { type KeysReference, POOL_WORKERS_MAX } from "../index.ts";
+import { formatHsmUri, type KeysReference, POOL_WORKERS_MAX, parseHsmUri, type TokenName } from "../index.ts";
 
 export const SIGNER_KEYS = ["issuer", "log", "status", "snapshot", "timestamp", "revocations"] as const;
 /** What each key is for; no key has two purposes. */
@@ -73,8 +73,8 @@ export function formatSignerConfig({ hsm, root, public: published, socket, keys,
 
 function placeJson(hsm: KeysReference): object {
   if ("software" in hsm) return { software: hsm.software, passphraseFile: hsm.passphraseFile };
-  const { module, confFile, tokenLabel, tokenSerial, pinFile } = hsm;
-  return { module, conf: confFile, tokenLabel, tokenSerial, pinFile };
+  const { module, confFile, pinFile } = hsm;
+  return { module, conf: confFile, token: formatHsmUri({ token: hsm }), pinFile };
 }
 
 /** @throws OperationError ERR_SIGNER_CONFIG */
@@ -108,6 +108,7 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
           module: text("module"),
           pinFile: file("pinFile"),
           ...(optional("conf") ? { confFile: file("conf") } : {}),
+          ...(optional("token") ? tokenOf(text("token")) : {}),
           ...(optional("tokenLabel") ? { tokenLabel: text("tokenLabel") } : {}),
           ...(optional("tokenSerial") ? { tokenSerial: text("tokenSerial") } : {}),
         },
@@ -120,8 +121,16 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
 }
 
 const COMMON = ["root", "public", "socket", "keys", "workers"];
-const TOKEN = ["module", "conf", "tokenLabel", "tokenSerial", "pinFile"];
+/** `tokenLabel` and `tokenSerial` are how configurations of before name it. */
+const TOKEN = ["module", "conf", "token", "tokenLabel", "tokenSerial", "pinFile"];
 const SOFTWARE = ["software", "passphraseFile"];
+
+/** It names a token and nothing else: modules, PINs and keys have members of their own. */
+function tokenOf(uri: string): TokenName {
+  const { token, ...rest } = parseHsmUri(uri);
+  if (Object.keys(rest).length > 0) throw new TypeError("token names a token by label, serial, manufacturer and model");
+  return token;
+}
 
 function asPinnedKeys(value: unknown, name: string): readonly PinnedKey[] {
   const list: readonly unknown[] = Array.isArray(value) ? value : [value];

@@ -15,6 +15,7 @@ import {
   signatureInput,
 } from "@viafabric/schemas";
 import { buildRevocations, isMetadataSignature, keyId } from "@viafabric/tuf";
+import type { SoftHsmToken } from "../index.ts";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { type Batch, DAY, NOW, TestAuthority } from "./testkit.test.ts";
 
@@ -133,8 +134,10 @@ test("a configuration of before, with one key for each role and no brackets, is 
   await signer.close();
   await process.stop();
   const config = JSON.parse(good.toString());
+  const { token, ...rest } = config;
   const keys = { ...config.keys, log: config.keys.log[0], timestamp: config.keys.timestamp[0] };
-  await writeFile(authority.configFile, JSON.stringify({ ...config, keys }));
+  const { tokenLabel, tokenSerial } = authority.config.hsm as SoftHsmToken;
+  await writeFile(authority.configFile, JSON.stringify({ ...rest, keys, tokenLabel, tokenSerial }));
   process = await startSigner(authority.configFile);
   signer = await connect(process.socket);
   assert.equal((await signer.state()).log.size, logged);

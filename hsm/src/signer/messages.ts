@@ -93,6 +93,7 @@ export const encodeParams = {
       ["entries", [...entries]],
     ]),
   statement: (reissue: boolean): CborMap => new Map([["reissue", reissue]]),
+  transcript: (bytes: Uint8Array): CborMap => new Map([["file", bytes]]),
   metadata: ({ role, signed }: MetadataRequest): CborMap =>
     new Map<string, CborValue>([
       ["role", role],
@@ -142,6 +143,9 @@ export const decodeParams = {
     if (typeof reissue !== "boolean") throw wrong("reissue is yes or no");
     return reissue;
   },
+  transcript(params: CborMap): Uint8Array {
+    return new Fields(params, ["file"], "ERR_FRAME").bytes("file");
+  },
   metadata(params: CborMap): MetadataRequest {
     const fields = new Fields(params, ["role", "signed"], "ERR_FRAME");
     const role = ONLINE_ROLES.find((name) => name === fields.text("role"));
@@ -173,14 +177,14 @@ export function decodeStatus(value: CborValue): SignerStatus {
   const fields = new Fields(value, [...STATUS_KEYS, "statement", "metadata"], "ERR_FRAME");
   const integers = (name: string, length: number) => fields.array(name, length).map(asInteger);
   const [root = 0, targets = 0, batches = 0] = integers("accepted", 3);
-  const [rootLeaf = 0, targetsLeaf = 0, batchesLeaf = 0, statementLeaf = 0] = integers("logged", 4);
+  const logged = integers("logged", LOGGED_KINDS.length);
   const [size, logRoot] = fields.array("log", 2);
   const metadata = fields.value("metadata");
   if (!(metadata instanceof Map)) throw wrong("metadata must be a map");
   return {
     authority: fields.bytes("authority", HASH_BYTES),
     accepted: { root, targets, batches },
-    logged: { root: rootLeaf, targets: targetsLeaf, batches: batchesLeaf, statement: statementLeaf },
+    logged: Object.fromEntries(LOGGED_KINDS.map((kind, i) => [kind, logged[i] ?? 0])) as SignerStatus["logged"],
     unlogged: fields.array("unlogged", 1024).map((row) => {
       const [kind, number, fileHash] = asRow(row, 3);
       return { kind: oneOf(LOGGED_KINDS, kind!), number: asInteger(number!), fileHash: asHash(fileHash!) };

@@ -27,7 +27,17 @@ import {
   VerificationError,
 } from "@viafabric/schemas";
 
-export const METHODS = ["state", "trust", "batch", "bodies", "tokens", "append", "statement", "metadata"] as const;
+export const METHODS = [
+  "state",
+  "trust",
+  "batch",
+  "bodies",
+  "tokens",
+  "append",
+  "statement",
+  "metadata",
+  "transcript",
+] as const;
 export type Method = (typeof METHODS)[number];
 
 /** The log entries of the largest batch (100,000 of 73 bytes) fit, and what a sequencer puts beside them. */

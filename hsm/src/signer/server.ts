@@ -131,6 +131,9 @@ async function perform(signer: BoundedSigner, visit: Visit, { method, params }: 
       return signer.append(decodeParams.append(params));
     case "statement":
       return signer.statement(decodeParams.statement(params));
+    case "transcript":
+      await signer.transcript(decodeParams.transcript(params));
+      return encodeStatus(signer);
     case "metadata": {
       const { keyid, sig } = await signer.metadata(decodeParams.metadata(params));
       return [keyid, sig];

@@ -23,7 +23,8 @@ import {
 } from "@viafabric/schemas";
 import { policyOfLog, verifyCheckpoint } from "@viafabric/transparency-log";
 import { assemble, buildRevocations, buildSnapshot, buildTimestamp, verifyTrust } from "@viafabric/tuf";
-import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
+import { performCeremony } from "../index.ts";
+import { connect, type PinnedKey, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { type Batch, DAY, NOW, ORIGIN, softSigner, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
@@ -86,7 +87,7 @@ test("genesis: three trust leaves, the first statement and its leaf", async () =
   const { epoch, n, log: covered, ages } = parseStatement(parseNote(note).text);
   assert.deepEqual([epoch, n, covered.size, ages.soft], [1, 0, 3, DAY]);
   await append(authority.trustLeaf("statement", 1, note));
-  assert.deepEqual((await signer.state()).logged, { root: 1, targets: 1, batches: 1, statement: 1 });
+  assert.deepEqual((await signer.state()).logged, { root: 1, targets: 1, batches: 1, statement: 1, transcript: 0 });
 });
 
 test("a batch: head accepted, tokens signed, leaves logged", async () => {
@@ -123,6 +124,35 @@ test("the same append again has the same answer; another one in its place is a f
     signer.append({ from: log.length - entries.length, entries: entries.slice(0, -1) }),
     (error) => error instanceof CodedError && error.code === "ERR_LOG_FORK",
   );
+});
+
+test("a transcript of a key ceremony is logged once, in order, and only when its keys have signed it", async () => {
+  const { hsm, keys } = authority.config;
+  const wanted = (["issuer", "log"] as const).map((role) => {
+    const [{ id, publicKey }] = keys[role] as [PinnedKey];
+    return { role, id, expected: publicKey };
+  });
+  const hold = (number: number, owner = authority.authority) =>
+    performCeremony(hsm, { authority: owner, number, made: NOW, action: "check", tool: "test", keys: wanted });
+  const first = await hold(1);
+  const leaf = authority.trustLeaf("transcript", 1, first);
+  await assert.rejects(append(leaf), hasCode("ERR_LEAF_REFUSED"), "before the signer has seen it");
+  const altered = Buffer.from(Buffer.from(first).toString().replace('"made": ', '"made": 1'));
+  await assert.rejects(signer.transcript(altered), hasCode("ERR_TRANSCRIPT_REFUSED"));
+  await assert.rejects(signer.transcript(first.subarray(1)), hasCode("ERR_TRANSCRIPT"));
+  await assert.rejects(signer.transcript(await hold(2)), hasCode("ERR_SIGNER_ORDER"));
+  await assert.rejects(signer.transcript(await hold(1, sha256(first))), hasCode("ERR_AUTHORITY"));
+  await signer.transcript(first);
+  await signer.transcript(first);
+  assert.deepEqual(
+    (await signer.state()).unlogged.map(({ kind, number }) => `${kind} ${number}`),
+    ["transcript 1"],
+  );
+  await assert.rejects(append(authority.trustLeaf("transcript", 1, altered)), hasCode("ERR_LEAF_REFUSED"));
+  await append(leaf);
+  await assert.rejects(append(leaf), hasCode("ERR_LEAF_REFUSED"), "once");
+  await assert.rejects(signer.transcript(first), hasCode("ERR_SIGNER_ORDER"));
+  assert.equal((await signer.state()).logged.transcript, 1);
 });
 
 test("status events change the planes that the next statement signs", async () => {
@@ -268,7 +298,10 @@ test("it refuses to start: no module, wrong PIN, wrong key behind an id, damaged
   } = config.keys;
   const changes: readonly (readonly [string, object])[] = [
     ["ERR_HSM_MODULE", { module: "/nowhere/libpkcs11.so" }],
-    ["ERR_HSM_TOKEN", { tokenSerial: "ffffffffffffffff" }],
+    ["ERR_HSM_TOKEN", { token: "pkcs11:serial=ffffffffffffffff" }],
+    ["ERR_HSM_TOKEN", { token: `${config.token};model=another` }],
+    ["ERR_SIGNER_CONFIG", { token: `${config.token}?pin-source=/tmp/pin` }],
+    ["ERR_SIGNER_CONFIG", { token: `${config.token};pin-value=1234` }],
     ["ERR_HSM_PIN", { pinFile: wrongPin }],
     ["ERR_HSM_KEY", { keys: { ...config.keys, issuer: [{ ...issuer, id: logKey.id }] } }],
     ["ERR_HSM_KEY", { keys: { ...config.keys, issuer: [issuer, { ...issuer, spki: formatBase64(STRANGER) }] } }],

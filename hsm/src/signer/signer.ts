@@ -37,6 +37,7 @@ import { assertNotBehind } from "./published.ts";
 import type { SignerState } from "./state.ts";
 import { planStatement, withStatement } from "./statement.ts";
 import { BatchBodies, type BatchRequest, type Bodies, planBatch, planIssuer, withSignedBatch } from "./tokens.ts";
+import { acceptTranscript } from "./transcripts.ts";
 import { acceptTrust, originOf, type TrustRequest, verifyStored } from "./trust.ts";
 
 export interface SignerPlace {
@@ -58,6 +59,8 @@ export interface BoundedSigner {
   /** @returns the status statement, a signed note. @param reissue the last one again */
   statement(reissue: boolean): Promise<Uint8Array>;
   metadata(request: MetadataRequest): Promise<TufSignature>;
+  /** Takes a transcript over, so that its leaf may be logged. */
+  transcript(bytes: Uint8Array): Promise<void>;
 }
 
 /** A batch on its way. Nothing of it is signed before all of its bodies are there. */
@@ -145,6 +148,10 @@ export async function openBoundedSigner(
       const note = await signedNote(text, statementName(authority), ring.signer(key));
       await memory.keep(withStatement(memory.state, parseStatement(text).epoch, note));
       return note;
+    },
+
+    async transcript(bytes) {
+      await memory.keep(acceptTranscript(memory.state, bytes));
     },
 
     async metadata(request) {

@@ -34,7 +34,7 @@ function fullState(): SignerState {
       targetFiles: new Map([["trust/keys.cbor", utf8("keys")]]),
     },
     unlogged: [{ kind: "batches", number: 3, fileHash: hash("3"), content: new Uint8Array(0) }],
-    logged: { root: 1, targets: 2, batches: 2, statement: 4 },
+    logged: { root: 1, targets: 2, batches: 2, statement: 4, transcript: 1 },
     quorum: { root: utf8("root"), rules: utf8("rules") },
     openHeads: [{ version: 3, size: 9, fileHash: hash("3") }],
     log: { size: 13, peaks: tree.peaks },

@@ -31,13 +31,13 @@ export interface StoredTrust {
   readonly targetFiles: ReadonlyMap<string, Uint8Array>;
 }
 
-export const LOGGED_KINDS = ["root", "targets", "batches", "statement"] as const;
+export const LOGGED_KINDS = ["root", "targets", "batches", "statement", "transcript"] as const;
 export type LoggedKind = (typeof LOGGED_KINDS)[number];
 
 /** A file accepted or signed here that has no leaf in the log yet. */
 export interface UnloggedFile {
   readonly kind: LoggedKind;
-  /** Version, or epoch. */
+  /** Version, epoch, or number of a transcript. */
   readonly number: number;
   readonly fileHash: Hash;
   /** What comes into force with the leaf: of a root the file, of targets the rules. Empty otherwise. */
@@ -107,7 +107,7 @@ export function emptyState(authority: Uint8Array): SignerState {
     authority,
     trust: undefined,
     unlogged: [],
-    logged: { root: 0, targets: 0, batches: 0, statement: 0 },
+    logged: { root: 0, targets: 0, batches: 0, statement: 0, transcript: 0 },
     quorum: { root: EMPTY, rules: EMPTY },
     openHeads: [],
     log: { size: 0, peaks: [] },
@@ -160,7 +160,7 @@ const CODECS: { readonly [Name in SmallPart]: Codec<SmallParts[Name]> } = {
   },
   logged: {
     encode: (logged) => LOGGED_KINDS.map((kind) => logged[kind]),
-    decode: (p) => ({ root: p.integer(), targets: p.integer(), batches: p.integer(), statement: p.integer() }),
+    decode: (p) => Object.fromEntries(LOGGED_KINDS.map((kind) => [kind, p.integer()])) as SignerState["logged"],
   },
   quorum: { encode: ({ root, rules }) => [root, rules], decode: (p) => ({ root: p.bytes(), rules: p.bytes() }) },
   openHeads: {

@@ -39,6 +39,7 @@ import {
   sha256,
   signingInput,
   subtreeOf,
+  type TrustKind,
   tokenLeaf,
   utf8,
 } from "@viafabric/schemas";
@@ -285,7 +286,7 @@ export class TestAuthority {
     return this.#targets;
   }
 
-  trustLeaf(kind: "root" | "targets" | "batches" | "statement", number: number, file: Uint8Array): Uint8Array {
+  trustLeaf(kind: TrustKind, number: number, file: Uint8Array): Uint8Array {
     return encodeLeaf({ type: "trust", kind, number, fileHash: sha256(file) });
   }
 

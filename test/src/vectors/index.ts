@@ -6,6 +6,7 @@ import { requestVectors } from "./request.ts";
 import { kitVectors, receiptVectors } from "./station.ts";
 import { tagVectors } from "./tag.ts";
 import { tokenVectors } from "./token.ts";
+import { transcriptVectors } from "./transcript.ts";
 import { trustVectors } from "./trust.ts";
 
 export async function formatVectors(): Promise<ReadonlyMap<string, VectorFile>> {
@@ -19,6 +20,7 @@ export async function formatVectors(): Promise<ReadonlyMap<string, VectorFile>> 
     ["receipt.json", await receiptVectors()],
     ["request.json", await requestVectors()],
     ["tag.json", tagVectors()],
+    ["transcript.json", await transcriptVectors()],
     ["trust.json", trustVectors()],
   ]);
 }
