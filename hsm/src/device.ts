@@ -11,8 +11,9 @@ import { attempt, CK, findToken, type Handle, login, type Module, openModule, ty
 export interface DeviceOptions extends TokenName {
   /** Path of the PKCS#11 module. */
   readonly module: string;
-  /** Readable by its owner only. */
-  readonly pinFile: string;
+  /** A file readable by its owner only, or, where a person sits in front of it, what they typed. */
+  readonly pinFile?: string;
+  readonly pin?: string;
 }
 
 /** What a session was opened in. It is dead in any other. */
@@ -98,7 +99,7 @@ export class Device {
     this.#anchor = undefined;
     this.#anchor = attempt("open a session", () => library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION));
     try {
-      await login(this.module, slot, this.#options.pinFile);
+      await login(this.module, slot, this.#options);
     } catch (error) {
       if (error instanceof HsmError && error.fault !== "final") throw error;
       this.#refused = error;

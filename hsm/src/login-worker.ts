@@ -5,11 +5,12 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { ckrOf } from "./ckr.ts";
-import { CK, type LoginAnswer, loadLibrary } from "./pkcs11.ts";
+import { CK, type LoginAnswer, type LoginData, loadLibrary } from "./pkcs11.ts";
 import { readSecretFile } from "./secret-file.ts";
 
-async function login({ path, slot, pinFile }: { path: string; slot: Uint8Array; pinFile: string }): Promise<void> {
-  const pin = await readSecretFile(pinFile);
+async function login({ path, slot, pinFile, pin: typed }: LoginData): Promise<void> {
+  if (pinFile === undefined && typed === undefined) throw new Error("no PIN was given");
+  const pin = typed ?? (await readSecretFile(pinFile!));
   // The main thread has initialised the module; doing it here as well would crash it.
   const library = await loadLibrary(path);
   const session = library.C_OpenSession(Buffer.from(slot), CK.CKF_SERIAL_SESSION);

@@ -219,13 +219,19 @@ export function findToken(module: Module, name: TokenName): TokenSlot {
   return token;
 }
 
+/** One of the two. */
+export interface PinSource {
+  readonly pinFile?: string;
+  readonly pin?: string;
+}
+
 /**
  * Logs the process in. It happens in a worker that reads the PIN file and ends at once: the binding takes the PIN as a
  * JavaScript string, which cannot be wiped, and a thread that has ended leaves no copy of it behind.
  * @throws OperationError ERR_HSM_PIN
  */
-export async function login(module: Module, slot: Handle, pinFile: string): Promise<void> {
-  const workerData = { path: module.path, slot: new Uint8Array(slot), pinFile };
+export async function login(module: Module, slot: Handle, { pinFile, pin }: PinSource): Promise<void> {
+  const workerData: LoginData = { path: module.path, slot: new Uint8Array(slot), pinFile, pin };
   const worker = new Worker(new URL("./login-worker.js", import.meta.url), { workerData });
   const answer = await new Promise<LoginAnswer>((resolve, reject) => {
     worker.once("message", resolve);
@@ -236,6 +242,11 @@ export async function login(module: Module, slot: Handle, pinFile: string): Prom
   if (answer.ok || answer.ckr === CKR_USER_ALREADY_LOGGED_IN) return;
   if (answer.ckr === undefined) throw new OperationError("ERR_HSM_PIN", answer.reason);
   throw ckrError("log in to the token", answer.ckr, answer.reason);
+}
+
+export interface LoginData extends Readonly<Record<keyof PinSource, string | undefined>> {
+  readonly path: string;
+  readonly slot: Uint8Array;
 }
 
 export type LoginAnswer =

@@ -28,7 +28,7 @@ before(async () => {
   const { slot } = findToken(module, token);
   const { library } = module;
   session = { library, handle: library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION) };
-  await login(module, slot, token.pinFile);
+  await login(module, slot, token);
   key = findKey(session, utf8("k"));
 });
 

@@ -25,7 +25,7 @@ import {
 import { PRIVATE_FILE, putImmutable, readFileBounded } from "./files.ts";
 
 const SCRYPT = { N: 2 ** 17, r: 8, p: 1, maxmem: 160 * 1024 * 1024 } as const;
-const KEYSTORE_BYTES_MAX = 4096;
+export const KEYSTORE_BYTES_MAX = 4096;
 const SALT_BYTES = 16;
 const NONCE_BYTES = 12;
 const SEED_BYTES = 32;

@@ -21,7 +21,7 @@ const ROOMS: Record<string, readonly string[]> = {
   hsm: ["schemas", "platform", "transparency-log", "tuf", "revocation"],
   verifier: ["schemas", "transparency-log", "tuf", "revocation"],
   vault: ["schemas", "platform", "transparency-log", "tuf", "revocation", "hsm", "verifier"],
-  trustee: ["schemas", "platform", "transparency-log", "tuf", "revocation"],
+  trustee: ["schemas", "platform", "transparency-log", "tuf", "revocation", "hsm"],
   writer: ["schemas", "platform", "transparency-log", "tuf", "revocation", "nfc", "verifier"],
   edge: ["schemas", "platform", "transparency-log", "tuf", "revocation", "nfc", "verifier"],
   auditor: ["schemas", "platform", "transparency-log", "tuf", "revocation", "verifier"],

@@ -12,6 +12,7 @@ export interface Options {
   readonly vault: string;
   readonly public?: readonly string[];
   readonly passphraseFile?: string;
+  readonly pinFile?: string;
   readonly yes?: boolean;
   readonly dryRun?: boolean;
   readonly from?: string;
@@ -40,6 +41,7 @@ export function vaultCommand(trustee: Command, name: string, description: string
 export function signing(command: Command): Command {
   return command
     .option("--passphrase-file <file>", "read the passphrase from a file")
+    .option("--pin-file <file>", "the same, where the key is in a token")
     .option("--yes", "do not ask; for scripts");
 }
 
@@ -47,8 +49,9 @@ export function rehearsable(command: Command): Command {
   return command.option("--dry-run", "check everything and show it, but sign, send and remember nothing");
 }
 
-export function secretOf({ passphraseFile }: Options): Secret {
-  return () => readPassphrase(passphraseFile);
+/** A passphrase or a PIN: whichever opens the home's key. */
+export function secretOf({ passphraseFile, pinFile }: Options): Secret {
+  return () => readPassphrase(passphraseFile ?? pinFile, "Passphrase, or PIN of the token: ");
 }
 
 export function sessionOf(options: Options): Session {

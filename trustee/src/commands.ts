@@ -6,11 +6,21 @@
 
 import { randomBytes } from "node:crypto";
 import path from "node:path";
-import { createKeystore, ensureFolder, lockFolder, PUBLIC_FILE, putImmutable } from "@viafabric/platform";
 import {
+  createKeystore,
+  ensureFolder,
+  KEYSTORE_BYTES_MAX,
+  lockFolder,
+  PUBLIC_FILE,
+  putImmutable,
+  readFileIfPresent,
+} from "@viafabric/platform";
+import {
+  type Algorithm,
   type EventBody,
   equalBytes,
   formatHex,
+  OperationError,
   type PublicKey,
   quote,
   type Signer,
@@ -22,8 +32,12 @@ import {
   createEnrolmentCard,
   type EnrolmentCard,
   GENESIS_ROLES,
+  GENESIS_SIGNATURES_BYTES_MAX,
+  type GenesisParts,
+  isMetadataSignature,
   keyId,
   type Proposal,
+  parseGenesisSignatures,
   parseSigned,
   provenRejections,
   type Rotated,
@@ -40,6 +54,7 @@ import { createHome, type Home, openSigner, readFirstRoot, readOwnKey, writeFirs
 import { idOf, type Review, reviewProposal } from "./review.ts";
 import { type Decision, openSignedJournal, type SignedJournal, verifyDecision } from "./signed-journal.ts";
 import { createEventBody, reviewEventBody, type StatusWish, signEventBody } from "./status-event.ts";
+import { adoptTokenKey, readTokenFile, type TokenPlace } from "./token-key.ts";
 import {
   type Approval,
   type OpenProposal,
@@ -75,7 +90,26 @@ export type Consent<Subject> = (subject: Subject) => Promise<boolean>;
 
 export async function init(home: Home, name: string, passphrase: string): Promise<EnrolmentCard> {
   await createHome(home);
+  if (await readTokenFile(home.token))
+    throw new OperationError("ERR_HOME", `${home.token} already names a key; choose another home folder`);
   const signer = await createKeystore(home.keystore, passphrase);
+  const card = await createEnrolmentCard(signer, { name, role: "trustee" });
+  await putImmutable(home.card, card.bytes, PUBLIC_FILE);
+  return card;
+}
+
+/** The same with a key in a token; `make` when it is not there yet. */
+export async function initToken(
+  home: Home,
+  name: string,
+  place: TokenPlace,
+  pin: string,
+  make?: Algorithm,
+): Promise<EnrolmentCard> {
+  await createHome(home);
+  if (await readFileIfPresent(home.keystore, KEYSTORE_BYTES_MAX))
+    throw new OperationError("ERR_HOME", `${home.keystore} already holds a key; choose another home folder`);
+  const signer = await adoptTokenKey(home.token, place, pin, make);
   const card = await createEnrolmentCard(signer, { name, role: "trustee" });
   await putImmutable(home.card, card.bytes, PUBLIC_FILE);
   return card;
@@ -103,9 +137,18 @@ export async function enroll(
     for (const decision of decisions) await journal.record(decision);
     const file = path.join(folder, "signatures", `${formatHex(signer.publicKey.kid)}.json`);
     await ensureFolder(path.dirname(file));
+    // P-256 signatures differ each time: those that are there are as good.
+    if (await hasSigned(file, signer.publicKey, review.parts)) return file;
     await putImmutable(file, await signGenesis(signer, review.parts));
     return file;
   });
+}
+
+async function hasSigned(file: string, key: PublicKey, parts: GenesisParts): Promise<boolean> {
+  const bytes = await readFileIfPresent(file, GENESIS_SIGNATURES_BYTES_MAX);
+  if (!bytes) return false;
+  const signatures = parseGenesisSignatures(bytes);
+  return GENESIS_ROLES.every((role) => isMetadataSignature(key, parts[role], signatures[role].sig));
 }
 
 export interface StatusReport {

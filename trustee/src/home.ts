@@ -2,6 +2,7 @@
  * A trustee's home folder: the private key, the card, and everything this tool has accepted or signed.
  *
  *     keystore.json       the private key under a passphrase
+ *     token.json          in its place: which PKCS#11 token holds the key
  *     card.json           the enrolment card
  *     accepted/root-1     the signed part of root v1, as built here from the cards; its hash is the authority
  *     accepted/trust/     the published state last accepted (tuf's store)
@@ -19,10 +20,12 @@ import {
 } from "@viafabric/platform";
 import { equalBytes, OperationError, type PublicKey, type Signer } from "@viafabric/schemas";
 import { authorityOf, METADATA_BYTES_MAX } from "@viafabric/tuf";
+import { openTokenKey, readTokenFile } from "./token-key.ts";
 
 export interface Home {
   readonly folder: string;
   readonly keystore: string;
+  readonly token: string;
   readonly card: string;
   readonly accepted: string;
   readonly trust: string;
@@ -35,6 +38,7 @@ export function homeAt(folder: string): Home {
   return {
     folder,
     keystore: path.join(folder, "keystore.json"),
+    token: path.join(folder, "token.json"),
     card: path.join(folder, "card.json"),
     accepted,
     trust: path.join(accepted, "trust"),
@@ -65,12 +69,14 @@ export async function writeFirstRoot(home: Home, signed: Uint8Array): Promise<vo
   await putImmutable(firstRootFile(home), signed);
 }
 
-export function openSigner(home: Home, passphrase: string): Promise<Signer> {
-  return openKeystore(home.keystore, passphrase);
+/** @param secret the passphrase of the keystore, or the PIN of the token */
+export async function openSigner(home: Home, secret: string): Promise<Signer> {
+  const token = await readTokenFile(home.token);
+  return token ? openTokenKey(token, secret) : openKeystore(home.keystore, secret);
 }
 
-export function readOwnKey(home: Home): Promise<PublicKey> {
-  return readKeystorePublicKey(home.keystore);
+export async function readOwnKey(home: Home): Promise<PublicKey> {
+  return (await readTokenFile(home.token))?.key ?? readKeystorePublicKey(home.keystore);
 }
 
 function firstRootFile(home: Home): string {

@@ -1,6 +1,6 @@
 /** `via trustee`: the command line of one trustee. */
-import { type Command, outputOf, program, runProgram } from "@viafabric/platform";
-import { decodeEventBody, formatHex } from "@viafabric/schemas";
+import { type Command, Option, outputOf, program, readPassphrase, runProgram } from "@viafabric/platform";
+import { type Algorithm, decodeEventBody, formatHex, OperationError } from "@viafabric/schemas";
 import { addCarryCommands } from "./carry-cli.ts";
 import {
   agreed,
@@ -23,6 +23,7 @@ import {
   type Consent,
   enroll,
   init,
+  initToken,
   joinEvent,
   proposeEvent,
   reject,
@@ -45,6 +46,7 @@ import {
   statusJson,
 } from "./show.ts";
 import { parseIndices } from "./status-event.ts";
+import { tokenPlace } from "./token-key.ts";
 
 const trustee = program("via trustee", "Approve batches and revocations: see exactly what you sign.").addHelpText(
   "after",
@@ -59,13 +61,40 @@ Examples
 A passphrase is typed, or read from --passphrase-file; never from an argument.`,
 );
 
+interface InitFlags extends Options {
+  readonly name: string;
+  readonly hsm?: string;
+  readonly make?: Algorithm;
+}
+
 homeCommand(trustee, "init", "Make a key and an enrolment card.")
   .requiredOption("--name <name>", "who you are, for other people to read")
   .option("--passphrase-file <file>", "read the passphrase from a file")
-  .addHelpText("after", '\nExample\n  via trustee init --name "Amina Diallo" --home .via/trustees/1')
-  .action(async (options: Options & { readonly name: string }, command: Command) => {
+  .option("--hsm <uri>", "a key in a token: pkcs11:token=…;id=…?module-path=… (RFC 7512)")
+  .addOption(new Option("--make <kind>", "with --hsm: make the key there").choices(["ed25519", "p256"]))
+  .option("--pin-file <file>", "with --hsm: read the token's PIN from a file")
+  .addHelpText(
+    "after",
+    `
+Examples
+  via trustee init --name "Amina Diallo" --home .via/trustees/1
+  via trustee init --name "Amina Diallo" --hsm "pkcs11:token=amina;id=%01?module-path=/usr/lib/libykcs11.so"`,
+  )
+  .action(async (options: InitFlags, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
+    if (options.hsm !== undefined) {
+      const place = tokenPlace(options.hsm);
+      const pin = await readPassphrase(options.pinFile, "PIN of the token: ");
+      const { key } = await initToken(home, options.name, place, pin, options.make);
+      out.result({ card: home.card, kid: formatHex(key.kid) }, () => {
+        out.line(`Your card is ${home.card}. Hand it to whoever sets up the authority; it holds no secret.`);
+        out.line("The key stays in the token. Nobody can replace a lost one but the other trustees.");
+      });
+      return;
+    }
+    if (options.make !== undefined || options.pinFile !== undefined)
+      throw new OperationError("ERR_USAGE", "--make and --pin-file go with --hsm");
     const card = await init(home, options.name, await newPassphrase(options.passphraseFile));
     out.result({ card: home.card, kid: formatHex(card.key.kid) }, () => {
       out.line(`Your card is ${home.card}. Hand it to whoever sets up the authority; it holds no secret.`);

@@ -106,6 +106,7 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
       ? { software: file("software"), passphraseFile: file("passphraseFile") }
       : {
           module: text("module"),
+          // A service has nobody to ask.
           pinFile: file("pinFile"),
           ...(optional("conf") ? { confFile: file("conf") } : {}),
           ...(optional("token") ? tokenOf(text("token")) : {}),
