@@ -68,16 +68,15 @@ export async function* hsmSign(): AsyncGenerator<Figure> {
       n,
       note: `${what}; signatures per CPU-second; by the clock ${perSecond(name)}/s against ${perSecond(floor)}/s`,
     });
-    const program = "floor: C program";
-    yield figureOf({ figure: "bare", atLeast: 0.95, ...figure("bare1", "c1", `one thread; ${program}`) });
-    yield figureOf({ figure: "verified", atLeast: 0.6, ...figure("verified1", "c1", `with journal; ${program}`) });
-    yield figureOf({ figure: "two-workers", atLeast: 0.95, ...figure("bare2", "c2", `two threads; ${program}`) });
-    // Inside Node the module signs with Node's OpenSSL, which is the faster one as a rule. Against C in the same process
-    // nothing is judged: there a verification costs more than the signature it checks, so no program reaches 0.6.
-    const inside = "floor: C inside the same process, with the same OpenSSL";
-    yield figureOf({ figure: "bare-inside", ...figure("bare1", "inside1", inside) });
-    yield figureOf({ figure: "verified-inside", ...figure("verified1", "inside1", inside) });
-    yield figureOf({ figure: "two-workers-inside", ...figure("bare2", "inside2", inside) });
+    // SoftHSM in this process is bound to Node's own OpenSSL, twice as fast at this as the system's: the strict floor.
+    const inside = "floor: C in the same process, with the same OpenSSL";
+    yield figureOf({ figure: "bare", atLeast: 0.95, ...figure("bare1", "inside1", `one thread; ${inside}`) });
+    yield figureOf({ figure: "verified", atLeast: 0.6, ...figure("verified1", "inside1", `with journal; ${inside}`) });
+    yield figureOf({ figure: "two-workers", atLeast: 0.95, ...figure("bare2", "inside2", `two threads; ${inside}`) });
+    const system = "floor: the C loop as a program, where the module has the system's OpenSSL";
+    yield figureOf({ figure: "bare-system", ...figure("bare1", "c1", system) });
+    yield figureOf({ figure: "verified-system", ...figure("verified1", "c1", system) });
+    yield figureOf({ figure: "two-workers-system", ...figure("bare2", "c2", system) });
   });
 }
 
@@ -97,18 +96,16 @@ export async function* hsmLatency(): AsyncGenerator<Figure> {
       });
       const rate = (of: readonly Cost[]) => n / median(of.map((cost) => cost.seconds));
       const ideal = sessions / (DELAY_MICROSECONDS / 1e6);
-      const c = rate(costs.c);
-      const judged = figureOf({
+      const c = rate(costs.c).toFixed(0);
+      yield figureOf({
         bench,
         figure: `sessions-${sessions}`,
         value: rate(costs.pool),
         floor: ideal,
         atLeast,
         n,
-        note: `verified signatures a second at 5 ms each; as many C threads, without verifying: ${c.toFixed(0)}/s`,
+        note: `verified signatures a second at 5 ms each; as many C threads, without verifying: ${c}/s`,
       });
-      const busy = "; not judged: what else this machine does keeps even those below the goal";
-      yield !judged.ok && c < atLeast * ideal ? { ...judged, ok: null, note: judged.note + busy } : judged;
     }
   });
 }
@@ -123,7 +120,7 @@ async function alternating<Name extends string>(
   return costs;
 }
 
-interface Rig {
+export interface Rig {
   readonly token: SoftHsmToken;
   readonly shim: Shim;
   /** The C loop as a program. */
@@ -140,7 +137,7 @@ async function* withRig(
   try {
     let rig: Rig;
     try {
-      rig = await makeRig(folder);
+      rig = await openRig(folder);
     } catch (error) {
       yield impossible(bench, "all", goal, error instanceof Error ? error.message : String(error));
       return;
@@ -151,7 +148,8 @@ async function* withRig(
   }
 }
 
-async function makeRig(folder: string): Promise<Rig> {
+/** A token with an issuer key, a module that can be slowed down, and the C loop. */
+export async function openRig(folder: string): Promise<Rig> {
   const token = await initSoftHsmToken({ folder: path.join(folder, "hsm"), label: "bench" });
   const id = utf8(KEY_ID);
   const [key] = (await generateKeys(token, [{ id, label: KEY_ID, algorithm: "ed25519" }])) as readonly [PublicKey];

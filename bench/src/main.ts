@@ -5,6 +5,7 @@
  */
 import type { Bench } from "./figure.ts";
 import { hsmLatency, hsmSign } from "./hsm.ts";
+import { issue } from "./issue.ts";
 import { logAppend, logAudit, logLatency } from "./log.ts";
 import { revocationDay, revocationSize, revocationSpeed } from "./revocation.ts";
 import { trustRefresh } from "./trust-refresh.ts";
@@ -21,6 +22,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   verify,
   "hsm-sign": hsmSign,
   "hsm-latency": hsmLatency,
+  issue,
 };
 
 async function main(names: readonly string[]): Promise<number> {

@@ -21,7 +21,7 @@ import {
   utf8,
 } from "@viafabric/schemas";
 import { EMPTY_EDGE, formatProof, growEdge, type TileEdge, tilePath } from "@viafabric/transparency-log";
-import { type PlannedToken, tokenEntries } from "./issuance.ts";
+import type { PlannedToken } from "./issuance.ts";
 import type { PublishedFile } from "./publisher.ts";
 
 /** A batch whose tokens the issuer key has signed. */
@@ -30,6 +30,8 @@ export interface SignedBatch {
   readonly manifestBytes: Uint8Array;
   readonly tokens: readonly PlannedToken[];
   readonly payloads: readonly Uint8Array[];
+  /** The log entries of its tokens, in index order. */
+  readonly entries: readonly Uint8Array[];
   /** 64 bytes for each token, in index order. */
   readonly signatures: Uint8Array;
 }
@@ -79,7 +81,7 @@ export function batchEntries(
     trustEntry("batches", version, metadata),
     ...batches.flatMap(({ batch, tokensBin }) => [
       batchEntry(batch.manifestBytes, metadata, tokensBin),
-      ...tokenEntries(batch.tokens, batch.payloads),
+      ...batch.entries,
     ]),
   ];
 }
@@ -111,7 +113,7 @@ export function bundleFiles(batch: SignedBatch, tokensBin: Uint8Array, logProof:
   const folder = `batch/${batch.manifest.seq}`;
   return [
     { path: `${folder}/manifest.cbor`, bytes: batch.manifestBytes },
-    { path: `${folder}/leaves.bin`, bytes: concat(...tokenEntries(batch.tokens, batch.payloads)) },
+    { path: `${folder}/leaves.bin`, bytes: concat(...batch.entries) },
     ...(tokensBin.length > 0 ? [{ path: `${folder}/tokens.bin`, bytes: tokensBin }] : []),
     { path: `${folder}/log.proof`, bytes: logProof },
   ];

@@ -39,7 +39,7 @@ import { advanceStatus, type NodeState, type StatusEvidence, type Trust } from "
 import { batchEntries, batchEntry, bundleProof, type SignedBatch, tokensFile } from "./bundle-files.ts";
 import { type Genesis, type GenesisOptions, type OnlineKeys, planGenesis } from "./genesis.ts";
 import { assembleGenesis } from "./genesis-folder.ts";
-import { type BatchPlan, type IssuanceState, planBatch, validateRequest } from "./issuance.ts";
+import { type BatchPlan, type IssuanceState, planBatch, tokenEntries, validateRequest } from "./issuance.ts";
 import type { KitMaterial } from "./kits.ts";
 
 const PKCS8 = parseHex("302e020100300506032b657004220420");
@@ -185,7 +185,7 @@ export async function signedBy(genesis: Genesis, signers: readonly Signer[]): Pr
 export async function signAll(plan: BatchPlan, issuer: Signer = KEYS.issuer): Promise<SignedBatch> {
   const { algorithm } = issuer.publicKey;
   const signatures = await Promise.all(plan.payloads.map((payload) => issuer.sign(signatureInput(algorithm, payload))));
-  return { ...plan, signatures: concat(...signatures) };
+  return { ...plan, entries: tokenEntries(plan.tokens, plan.payloads), signatures: concat(...signatures) };
 }
 
 /** A log in memory, whole, for tests that need its checkpoints and proofs. */

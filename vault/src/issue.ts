@@ -17,6 +17,7 @@ import { type FetchFile, proveConsistency, proveInclusion, readEdge } from "@via
 import { HEAD_ATTACHMENT, HEAD_PATH } from "@viafabric/tuf";
 import { batchEntries, batchLeafOffsets, growManifestTree, type SignedBatch, tokensFile } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
+import { tokenEntries } from "./issuance.ts";
 import type { PublishedFile } from "./publisher.ts";
 import type { BatchRecord, EventRecord } from "./records.ts";
 
@@ -113,7 +114,7 @@ async function issueBatch(desk: Desk, issue: Issue, record: BatchRecord): Promis
   return assembleBatch(record, bodies, signatures);
 }
 
-type Bodies = Pick<SignedBatch, "manifest" | "tokens" | "payloads">;
+type Bodies = Pick<SignedBatch, "manifest" | "tokens" | "payloads" | "entries">;
 
 function assembleBatch(record: BatchRecord, bodies: Bodies, signatures: Uint8Array): IssuedBatch {
   const signed: SignedBatch = { ...bodies, manifestBytes: record.manifest, signatures };
@@ -124,7 +125,8 @@ function assembleBatch(record: BatchRecord, bodies: Bodies, signatures: Uint8Arr
 async function bodiesOf(desk: Desk, record: BatchRecord): Promise<Bodies> {
   const manifest = decodeManifest(record.manifest);
   const tokens = await desk.deps.store.tokens(record.manifestHash, record.first, record.count);
-  return { manifest, tokens, payloads: tokens.map(payloadEncoder(manifest)) };
+  const payloads = tokens.map(payloadEncoder(manifest));
+  return { manifest, tokens, payloads, entries: tokenEntries(tokens, payloads) };
 }
 
 /** The tree of manifests as it will be: the new tiles before the published ones. */

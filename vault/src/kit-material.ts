@@ -6,7 +6,6 @@ import { LOG_PROOF_BYTES_MAX, parsePolicy } from "@viafabric/transparency-log";
 import { proveInclusion } from "@viafabric/transparency-log/client";
 import { type NodeState, statusState } from "@viafabric/verifier";
 import type { Desk } from "./desk.ts";
-import { tokenEntries } from "./issuance.ts";
 import { readIssuedBatch } from "./issue.ts";
 import { buildKit, sealKit, verifyKit } from "./kits.ts";
 import type { KitRecord } from "./records.ts";
@@ -20,7 +19,7 @@ export async function sealedKit(desk: Desk, record: KitRecord, publicKey: Uint8A
   const { head } = desk.need().trusted;
   const material = {
     batch: signed,
-    leaves: concat(...tokenEntries(signed.tokens, signed.payloads)),
+    leaves: concat(...signed.entries),
     tokensBin,
     logProof: await readFileBounded(
       path.join(desk.deps.publicFolder, `batch/${batch.seq}/log.proof`),
