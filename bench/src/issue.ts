@@ -113,8 +113,13 @@ class BenchAuthority {
     await via(["vault", "genesis", "--home", at("vault")]);
     const serve = ["vault", "serve", "--home", at("vault"), "--port", PORT, "--json"];
     const service = spawn(VIA, serve, { stdio: ["ignore", "pipe", "inherit"] });
-    const [line] = (await once(createInterface({ input: service.stdout }), "line")) as [string];
-    return new BenchAuthority(home, service, String(JSON.parse(line).url));
+    let said = "";
+    for await (const line of createInterface({ input: service.stdout })) {
+      said += line;
+      // One object over several lines: the service is ready when it is closed.
+      if (line === "}") break;
+    }
+    return new BenchAuthority(home, service, String(JSON.parse(said).url));
   }
 
   /** @returns seconds from quorum to publication */

@@ -6,7 +6,7 @@
  */
 import { CKR_CRYPTOKI_ALREADY_INITIALIZED, ckrOf, type Fault, HsmError, hsmError } from "./ckr.ts";
 import { Gate } from "./gate.ts";
-import { attempt, CK, findToken, type Handle, login, type Module, openModule, type TokenName } from "./pkcs11.ts";
+import { attempt, CK, findToken, type Handle, LoginThread, type Module, openModule, type TokenName } from "./pkcs11.ts";
 
 export interface DeviceOptions extends TokenName {
   /** Path of the PKCS#11 module. */
@@ -33,6 +33,9 @@ export class Device {
   readonly #gate = new Gate();
   #era: Era;
   #anchor: Handle | undefined;
+  /** Started ahead, and only while `#ready`. */
+  #nextLogin: LoginThread | undefined;
+  #ready = false;
   /** The module could not be started again. */
   #broken = false;
   /** The token refused the PIN: nothing here asks it again. */
@@ -82,9 +85,16 @@ export class Device {
     });
   }
 
+  /** From now on a login that is lost shall be had again at once: for a token that many signatures are asked of. */
+  keepReady(): void {
+    this.#ready = true;
+    this.#nextLogin ??= new LoginThread(this.module);
+  }
+
   /** Waits for calls under way. */
   close(): Promise<void> {
     return this.#gate.alone(async () => {
+      await this.#nextLogin?.end();
       this.#refused ??= new HsmError("ERR_HSM_DEVICE", "the token was closed", { fault: "final" });
       if (!this.#broken && this.#anchor) this.#closeAnchor(this.#anchor);
       this.module.release();
@@ -99,13 +109,16 @@ export class Device {
     this.#anchor = undefined;
     this.#anchor = attempt("open a session", () => library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION));
     try {
-      await login(this.module, slot, this.#options);
+      const thread = this.#nextLogin ?? new LoginThread(this.module);
+      this.#nextLogin = undefined;
+      await thread.login(slot, this.#options);
     } catch (error) {
       if (error instanceof HsmError && error.fault !== "final") throw error;
       this.#refused = error;
       throw error;
     }
     this.#era = { ...this.#era, login: this.#era.login + 1 };
+    if (this.#ready) this.keepReady();
   }
 
   async #restart(): Promise<void> {

@@ -102,6 +102,7 @@ export async function openHsm(options: HsmOptions, observe: (recovery: Recovery)
     async pool(id, expected, workers) {
       // Asked here first, so that a wrong key is found out before any thread starts.
       await device.use((era) => closeSession(openKeySession(library, era, id, expected).session));
+      device.keepReady();
       const pool = openPool({ device, persistence, id, publicKey: expected, workers });
       pools.add(pool);
       return pool;

@@ -1,5 +1,5 @@
 /**
- * The throw-away thread that logs the process in (see `login` in pkcs11.ts): it alone ever holds the PIN.
+ * The throw-away thread that logs the process in (see `LoginThread` in pkcs11.ts): it alone ever holds the PIN.
  *
  * Login state belongs to the process, not to a thread, so the main thread's sessions are logged in when this ends.
  */
@@ -8,11 +8,12 @@ import { ckrOf } from "./ckr.ts";
 import { CK, type LoginAnswer, type LoginData, loadLibrary } from "./pkcs11.ts";
 import { readSecretFile } from "./secret-file.ts";
 
-async function login({ path, slot, pinFile, pin: typed }: LoginData): Promise<void> {
+// The main thread has initialised the module; doing it here as well would crash it.
+const library = await loadLibrary(workerData);
+
+async function login({ slot, pinFile, pin: typed }: LoginData): Promise<void> {
   if (pinFile === undefined && typed === undefined) throw new Error("no PIN was given");
   const pin = typed ?? (await readSecretFile(pinFile!));
-  // The main thread has initialised the module; doing it here as well would crash it.
-  const library = await loadLibrary(path);
   const session = library.C_OpenSession(Buffer.from(slot), CK.CKF_SERIAL_SESSION);
   try {
     library.C_Login(session, CK.CKU_USER, pin);
@@ -25,7 +26,9 @@ function reply(answer: LoginAnswer): void {
   parentPort?.postMessage(answer);
 }
 
-await login(workerData).then(
-  () => reply({ ok: true }),
-  (error: unknown) => reply({ ok: false, ckr: ckrOf(error), reason: error instanceof Error ? error.message : "" }),
-);
+parentPort!.once("message", async (request: LoginData) => {
+  await login(request).then(
+    () => reply({ ok: true }),
+    (error: unknown) => reply({ ok: false, ckr: ckrOf(error), reason: error instanceof Error ? error.message : "" }),
+  );
+});

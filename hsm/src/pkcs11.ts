@@ -226,26 +226,45 @@ export interface PinSource {
 }
 
 /**
- * Logs the process in. It happens in a worker that reads the PIN file and ends at once: the binding takes the PIN as a
- * JavaScript string, which cannot be wiped, and a thread that has ended leaves no copy of it behind.
- * @throws OperationError ERR_HSM_PIN
+ * A thread that can log the process in once. It reads the PIN file when it is asked to, and ends: the binding takes the
+ * PIN as a JavaScript string, which cannot be wiped, and a thread that has ended leaves no copy of it behind.
+ *
+ * To start a thread takes longer than all the rest of a recovery, so one may be started before it is needed.
  */
-export async function login(module: Module, slot: Handle, { pinFile, pin }: PinSource): Promise<void> {
-  const workerData: LoginData = { path: module.path, slot: new Uint8Array(slot), pinFile, pin };
-  const worker = new Worker(new URL("./login-worker.js", import.meta.url), { workerData });
-  const answer = await new Promise<LoginAnswer>((resolve, reject) => {
-    worker.once("message", resolve);
-    worker.once("error", reject);
-    worker.once("exit", () => reject(new OperationError("ERR_HSM_DEVICE", "the login ended without an answer")));
-  });
-  await worker.terminate();
-  if (answer.ok || answer.ckr === CKR_USER_ALREADY_LOGGED_IN) return;
-  if (answer.ckr === undefined) throw new OperationError("ERR_HSM_PIN", answer.reason);
-  throw ckrError("log in to the token", answer.ckr, answer.reason);
+export class LoginThread {
+  readonly #worker: Worker;
+  readonly #answer: Promise<LoginAnswer>;
+
+  constructor(module: Module) {
+    const worker = new Worker(new URL("./login-worker.js", import.meta.url), { workerData: module.path });
+    this.#worker = worker;
+    this.#answer = new Promise<LoginAnswer>((resolve, reject) => {
+      worker.once("message", resolve);
+      worker.once("error", reject);
+      worker.once("exit", () => reject(new OperationError("ERR_HSM_DEVICE", "the login ended without an answer")));
+    });
+    // Whoever asks hears of it; a thread that nobody asks may end as it likes, and keeps no process alive.
+    this.#answer.catch(() => {});
+    worker.unref();
+  }
+
+  /** @throws OperationError ERR_HSM_PIN */
+  async login(slot: Handle, { pinFile, pin }: PinSource): Promise<void> {
+    this.#worker.ref();
+    const request: LoginData = { slot: new Uint8Array(slot), pinFile, pin };
+    this.#worker.postMessage(request);
+    const answer = await this.#answer.finally(() => this.#worker.terminate());
+    if (answer.ok || answer.ckr === CKR_USER_ALREADY_LOGGED_IN) return;
+    if (answer.ckr === undefined) throw new OperationError("ERR_HSM_PIN", answer.reason);
+    throw ckrError("log in to the token", answer.ckr, answer.reason);
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
 }
 
 export interface LoginData extends Readonly<Record<keyof PinSource, string | undefined>> {
-  readonly path: string;
   readonly slot: Uint8Array;
 }
 

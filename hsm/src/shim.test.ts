@@ -8,7 +8,7 @@ import { isValidSignature, utf8 } from "@viafabric/schemas";
 import { ckrOf } from "./ckr.ts";
 import { generateKeys, initSoftHsmToken } from "./index.ts";
 import { findKey, type Session, signWith, type TokenKey } from "./keys.ts";
-import { CK, findToken, login, type Module, openModule } from "./pkcs11.ts";
+import { CK, findToken, LoginThread, type Module, openModule } from "./pkcs11.ts";
 import { buildShim, CORRUPT, type Shim } from "./shim-testkit.ts";
 
 let folder: string;
@@ -28,7 +28,7 @@ before(async () => {
   const { slot } = findToken(module, token);
   const { library } = module;
   session = { library, handle: library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION) };
-  await login(module, slot, token);
+  await new LoginThread(module).login(slot, token);
   key = findKey(session, utf8("k"));
 });
 

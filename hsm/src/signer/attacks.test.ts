@@ -5,12 +5,9 @@
  * same to the byte, and the log as long as before.
  */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { connect as connectSocket, type Socket } from "node:net";
+import { connect as connectSocket } from "node:net";
 import { after, before, test } from "node:test";
 import {
-  type CborMap,
-  type CborValue,
   CodedError,
   concat,
   encodeCbor,
@@ -19,6 +16,7 @@ import {
   formatDidKey,
   genesisHead,
   type OwnClaims,
+  SIGNATURE_BYTES,
   sha256,
   tokenLeaf,
   u32,
@@ -35,16 +33,7 @@ import {
 } from "@viafabric/tuf";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { encodeParams } from "./messages.ts";
-import {
-  type Answer,
-  decodeAnswer,
-  encodeFrame,
-  encodeRequest,
-  errorOf,
-  FrameReader,
-  type Method,
-} from "./protocol.ts";
-import { type Batch, batchOf, DAY, NOW, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
+import { type Batch, batchOf, DAY, NOW, RawSigner, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -415,6 +404,17 @@ test("the socket: whatever is no request ends the connection, and the signer ser
   assert.equal((await signer.state()).log.size, size);
 });
 
+test("tokens: a manifest proven under an older head than the one in force", async () => {
+  const older = await authority.proofOf(second.manifest.seq);
+  authority.include(authority.draft(2));
+  await authority.signHead();
+  await signer.trust(await authority.trustRequest());
+  authority.accepted();
+  const asked = await authority.tokensRequest(second);
+  await refuses("ERR_UNAPPROVED", () => signer.tokens({ ...asked, proof: older }));
+  assert.equal((await signer.tokens(asked)).length, 6 * SIGNATURE_BYTES);
+});
+
 test("a repeated id, or a subject without a key, is refused even when trustees approved it", async () => {
   const twin = (change: (own: OwnClaims) => Partial<OwnClaims>): Batch => {
     const draft = authority.draft(2);
@@ -433,39 +433,6 @@ test("a repeated id, or a subject without a key, is refused even when trustees a
   await refuses("ERR_TOKEN_MISMATCH", () => tokens(repeated), /two tokens have one id/);
   await refuses("ERR_TOKEN_MISMATCH", () => tokens(keyless), /neither key nor thumbprint/);
 });
-
-/** Says what it is told to: the client that the vault uses would not. */
-class RawSigner {
-  readonly #socket: Socket;
-  readonly #answers: AsyncIterator<Answer>;
-
-  private constructor(socket: Socket) {
-    this.#socket = socket;
-    this.#answers = answersOf(socket);
-  }
-
-  static async open(path: string): Promise<RawSigner> {
-    const socket = connectSocket(path);
-    await once(socket, "connect");
-    return new RawSigner(socket);
-  }
-
-  async ask(method: Method, params: CborMap): Promise<CborValue> {
-    this.#socket.write(encodeFrame(encodeRequest({ id: 7, method, params })));
-    const { value } = await this.#answers.next();
-    if (!value.ok) throw errorOf(value);
-    return value.result;
-  }
-
-  close(): void {
-    this.#socket.destroy();
-  }
-}
-
-async function* answersOf(socket: Socket): AsyncGenerator<Answer> {
-  const reader = new FrameReader();
-  for await (const chunk of socket) for (const body of reader.push(chunk)) yield decodeAnswer(body);
-}
 
 function framed(body: Uint8Array): Uint8Array {
   return concat(u32(body.length), body);

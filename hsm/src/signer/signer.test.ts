@@ -25,7 +25,7 @@ import { policyOfLog, verifyCheckpoint } from "@viafabric/transparency-log";
 import { assemble, buildRevocations, buildSnapshot, buildTimestamp, verifyTrust } from "@viafabric/tuf";
 import { performCeremony } from "../index.ts";
 import { connect, type PinnedKey, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
-import { type Batch, DAY, NOW, ORIGIN, softSigner, TestAuthority } from "./testkit.test.ts";
+import { type Batch, DAY, NOW, ORIGIN, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -279,6 +279,19 @@ test("with an older memory than what is published it does not start", async () =
     await assert.rejects(startSigner(authority.configFile), hasCode("ERR_SIGNER_BEHIND"), name);
     await writeFile(path.join(authority.config.public, name), then);
   }
+  const pointer = path.join(authority.config.public, "tuf/metadata/timestamp.json");
+  const known = await readFile(pointer);
+  for (const [version, snapshotVersion] of [
+    [2, 1],
+    [1, 2],
+  ] as const) {
+    const snapshot = { version: snapshotVersion, file: known };
+    const signed = buildTimestamp({ version, expires: NOW + DAY, snapshot });
+    // Whoever signed it: the world may have seen it.
+    await writeFile(pointer, await signByTrustees(signed));
+    await assert.rejects(startSigner(authority.configFile), hasCode("ERR_SIGNER_BEHIND"), `timestamp ${version}`);
+  }
+  await writeFile(pointer, known);
   await rm(stateFile);
   await assert.rejects(startSigner(authority.configFile), hasCode("ERR_SIGNER_BEHIND"));
   await writeFile(stateFile, newer);

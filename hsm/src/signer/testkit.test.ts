@@ -3,7 +3,9 @@
  * the folder a bounded signer runs in. Nothing in it is a stand-in for code of ours.
  */
 import { createPrivateKey, createPublicKey, sign as nodeSign } from "node:crypto";
+import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { connect as connectSocket, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import {
@@ -11,6 +13,8 @@ import {
   bodyFrom,
   buildConsistencyProof,
   buildInclusionProof,
+  type CborMap,
+  type CborValue,
   type DetachedSignature,
   EVENT_CONTEXT,
   type EventBody,
@@ -61,6 +65,7 @@ import {
   formatSignerConfig,
   type PinnedKey,
   SIGNER_KEYS,
+  type SignerClient,
   type SignerConfig,
   type SignerKey,
   type SignerKeys,
@@ -68,6 +73,15 @@ import {
   type TokensRequest,
   type TrustRequest,
 } from "../signer-client.ts";
+import {
+  type Answer,
+  decodeAnswer,
+  encodeFrame,
+  encodeRequest,
+  errorOf,
+  FrameReader,
+  type Method,
+} from "./protocol.ts";
 
 export const NOW = Math.floor(Date.now() / 1000);
 export const DAY = 86_400;
@@ -136,7 +150,8 @@ export class TestAuthority {
     this.head = genesisHead(this.authority, NOW - DAY);
   }
 
-  static async create(): Promise<TestAuthority> {
+  /** @param wrap gives the module that the signer loads in place of SoftHSM's own */
+  static async create(wrap?: (folder: string, module: string) => Promise<string>): Promise<TestAuthority> {
     const folder = await mkdtemp(path.join(tmpdir(), "signer-"));
     const token = await initSoftHsmToken({ folder: path.join(folder, "hsm"), label: "test" });
     const wanted = SIGNER_KEYS.map((name) => ({ id: utf8(name), label: name, algorithm: "ed25519" as const }));
@@ -146,7 +161,7 @@ export class TestAuthority {
     await mkdir(home, { mode: 0o700 });
     await mkdir(path.join(folder, "public"));
     const config: SignerConfig = {
-      hsm: token,
+      hsm: wrap ? { ...token, module: await wrap(folder, token.module) } : token,
       root: path.join(home, "1.root.json"),
       public: path.join(folder, "public"),
       socket: path.join(home, "signer.sock"),
@@ -167,6 +182,18 @@ export class TestAuthority {
 
   stateBytes(): Promise<Buffer> {
     return readFile(path.join(this.folder, "signer", "signer.state"));
+  }
+
+  /** What the vault and the signer do at genesis, up to the first head. @returns how long the log is then */
+  async found(signer: SignerClient): Promise<number> {
+    await signer.trust(await this.trustRequest());
+    const files = [
+      this.trustLeaf("root", 1, this.rootFile),
+      this.trustLeaf("targets", 1, this.targetsFile),
+      this.trustLeaf("batches", 1, this.batches),
+    ];
+    await signer.append({ from: 0, entries: files });
+    return files.length;
   }
 
   remove(): Promise<void> {
@@ -365,4 +392,37 @@ async function makeTargets(
     revocations: { keys: [keys.revocations.at(-1)!.publicKey], threshold: 1 },
   });
   return { files, targets: await signByTrustees(signed) };
+}
+
+/** Says what it is told to: the client that the vault uses would not. */
+export class RawSigner {
+  readonly #socket: Socket;
+  readonly #answers: AsyncIterator<Answer>;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#answers = answersOf(socket);
+  }
+
+  static async open(path: string): Promise<RawSigner> {
+    const socket = connectSocket(path);
+    await once(socket, "connect");
+    return new RawSigner(socket);
+  }
+
+  async ask(method: Method, params: CborMap): Promise<CborValue> {
+    this.#socket.write(encodeFrame(encodeRequest({ id: 7, method, params })));
+    const { value } = await this.#answers.next();
+    if (!value.ok) throw errorOf(value);
+    return value.result;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
+async function* answersOf(socket: Socket): AsyncGenerator<Answer> {
+  const reader = new FrameReader();
+  for await (const chunk of socket) for (const body of reader.push(chunk)) yield decodeAnswer(body);
 }

@@ -1,0 +1,91 @@
+/**
+ * The bounded signer on a device that is bad on purpose: what leaves is verified, what does not leave is not lost, and
+ * the memory says the same as the world has seen.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { CodedError, isValidSignature, SIGNATURE_BYTES, signatureInput } from "@viafabric/schemas";
+import { buildShim, CORRUPT, type Shim } from "../shim-testkit.ts";
+import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
+import { type Batch, TestAuthority } from "./testkit.test.ts";
+
+let authority: TestAuthority;
+let shim: Shim;
+let process: SignerProcess;
+let signer: SignerClient;
+let size: number;
+let batch: Batch;
+let expected: Uint8Array;
+
+before(async () => {
+  authority = await TestAuthority.create(async (folder, module) => {
+    shim = await buildShim(folder, module);
+    return shim.module;
+  });
+  process = await startSigner(authority.configFile);
+  signer = await connect(process.socket);
+  size = await authority.found(signer);
+  batch = authority.draft(200);
+  authority.include(batch);
+  await authority.signHead();
+  await signer.trust(await authority.trustRequest());
+  authority.accepted();
+  expected = await signer.tokens(await authority.tokensRequest(batch));
+});
+
+after(async () => {
+  shim.set({});
+  await signer.close();
+  await process.stop();
+  shim.close();
+  await authority.remove();
+});
+
+const failed = (code: string) => (error: unknown) => error instanceof CodedError && error.code === code;
+
+test("every signature that leaves is one of the issuer key", () => {
+  const issuer = authority.config.keys.issuer[0]!.publicKey;
+  batch.payloads.forEach((payload, i) => {
+    const signature = expected.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
+    assert.ok(isValidSignature(issuer, signatureInput("ed25519", payload), signature), `token ${i}`);
+  });
+});
+
+for (const [name, faults] of [
+  ["makes wrong signatures", { when: "each", n: 20, codes: [CORRUPT] }],
+  ["is removed in the middle of the batch", { when: "once", n: 90, codes: [0x32], sticky: true }],
+  ["loses sessions, the login and itself", { when: "each", n: 25, codes: [0xb3, 0x101, 0x30], sticky: true }],
+] as const) {
+  test(`a batch comes out the same on a device that ${name}`, async () => {
+    shim.set(faults);
+    assert.deepEqual(await signer.tokens(await authority.tokensRequest(batch)), expected);
+    assert.ok(shim.counters().faults > 0);
+    shim.set({});
+  });
+}
+
+test("a checkpoint whose signature is wrong does not leave, and the log is as long as before", async () => {
+  const leaf = authority.trustLeaf("batches", 2, authority.batches);
+  // The session of the log key is open then: the next call is the checkpoint's signature and no test signature.
+  await signer.append({ from: size++, entries: [leaf] });
+  const memory = await authority.stateBytes();
+  const entries = [authority.batchLeaf(batch), ...batch.leaves];
+  shim.set({ when: "once", n: 1, codes: [CORRUPT] });
+  await assert.rejects(signer.append({ from: size, entries }), failed("ERR_HSM_DEVICE"));
+  assert.ok(memory.equals(await authority.stateBytes()));
+  await signer.append({ from: size, entries });
+  assert.equal((await signer.state()).log.size, size + entries.length);
+});
+
+test("a device that is gone for good: no signature, a code, and the same batch once it is back", async () => {
+  shim.set({ when: "each", n: 1, codes: [0x32] });
+  const asked = await authority.tokensRequest(batch);
+  await assert.rejects(signer.tokens(asked), failed("ERR_HSM_DEVICE"));
+  shim.set({});
+  // The breaker leaves the device alone for a while; a signer that starts again asks it at once.
+  await signer.close();
+  await process.stop();
+  process = await startSigner(authority.configFile);
+  signer = await connect(process.socket);
+  assert.deepEqual(await signer.tokens(asked), expected);
+});
