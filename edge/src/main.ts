@@ -28,10 +28,9 @@ import {
   utf8,
 } from "@viafabric/schemas";
 import { openMirrors } from "@viafabric/transparency-log/client";
-import { verifyRootChain } from "@viafabric/tuf";
+import { parseClaim, verifyClaims, verifyRootChain } from "@viafabric/tuf";
 import { checkToken, type NodeState, Refusal, type Verdict } from "@viafabric/verifier";
 import { initHome, loadState, openHome } from "./home.ts";
-import { parseClaim, verifyClaims } from "./pin.ts";
 import { refreshNode } from "./refresh.ts";
 import { resolveSubject } from "./subject.ts";
 

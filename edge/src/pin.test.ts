@@ -8,8 +8,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { CodedError, ed25519PublicKey, formatHex, formatWords, type Signer, sha256 } from "@viafabric/schemas";
-import { assemble, buildRoot, signMetadata } from "@viafabric/tuf";
-import { parseClaim, verifyClaims } from "./pin.ts";
+import { assemble, buildRoot, parseClaim, signMetadata, verifyClaims } from "@viafabric/tuf";
 
 const MAIN = fileURLToPath(new URL("./main.js", import.meta.url));
 

@@ -34,6 +34,7 @@ import {
 } from "./commands.ts";
 import { homeAt } from "./home.ts";
 import { addInspectCommands } from "./inspect-cli.ts";
+import { addRotateCommands } from "./rotate-cli.ts";
 import { addSheetCommand } from "./sheet-cli.ts";
 import {
   eventJson,
@@ -234,6 +235,7 @@ rehearsable(signing(vaultCommand(trustee, "sign-event <id>", "Sign a status even
 
 addCarryCommands(trustee);
 addInspectCommands(trustee);
+addRotateCommands(trustee);
 addSheetCommand(trustee);
 
 function offline(command: Command): Command {

@@ -84,19 +84,23 @@ export interface VaultClient {
   reject(signer: Signer, id: Uint8Array, rejection: Rejection): Promise<void>;
   propose(signer: Signer, body: Uint8Array, signature: Uint8Array): Promise<void>;
   sign(signer: Signer, id: Uint8Array, signature: Uint8Array): Promise<void>;
+  /** @returns the id of the request */
+  requestRotation(signer: Signer, change: unknown): Promise<Uint8Array>;
+  /** What became of a request. */
+  request(id: Uint8Array): Promise<{ readonly event: Uint8Array | undefined; readonly refusal: string | undefined }>;
 }
 
 /** @param url of the vault, e.g. https://vault.example.org. @param now unix seconds, when asked */
 export function vaultClient(url: string, authority: Uint8Array, now: () => number): VaultClient {
   const base = baseOf(url);
   const get = (path: string) => ask(new URL(path, base), { method: "GET" });
-  const post = async (signer: Signer, path: string, value: unknown): Promise<void> => {
+  const post = async (signer: Signer, path: string, value: unknown): Promise<unknown> => {
     const target = new URL(path, base);
     const body = utf8(JSON.stringify(value));
     const nonce = new Uint8Array(randomBytes(REQUEST_NONCE_BYTES));
     const request = { method: "POST", path: target.pathname + target.search, body, time: now(), nonce };
     const headers = await signRequest(signer, authority, request);
-    await ask(target, {
+    return ask(target, {
       method: "POST",
       body: Buffer.from(body),
       headers: { ...headers, "content-type": "application/json" },
@@ -107,18 +111,31 @@ export function vaultClient(url: string, authority: Uint8Array, now: () => numbe
     proposal: async (id) => asDetail(await get(`events/${formatHex(id)}`)),
     statusEvents: async () => listOf(await get("status-events?state=open"), "events").map(asStatusEvent),
     statusEvent: async (id) => asStatusEvent(await get(`status-events/${formatHex(id)}`)),
-    approve: (signer, id, { keyid, sig, parts }) =>
-      post(signer, `events/${formatHex(id)}/approvals`, {
+    approve: async (signer, id, { keyid, sig, parts }) => {
+      await post(signer, `events/${formatHex(id)}/approvals`, {
         keyid,
         signature: formatHex(sig),
         ...(parts && { parts: { targets: formatHex(parts.targets), batches: formatHex(parts.batches) } }),
-      }),
-    reject: (signer, id, { keyid, reason, signature }) =>
-      post(signer, `events/${formatHex(id)}/rejections`, { keyid, reason, signature: formatHex(signature) }),
-    propose: (signer, body, signature) =>
-      post(signer, "status-events", { body: formatBase64(body), signature: formatBase64(signature) }),
-    sign: (signer, id, signature) =>
-      post(signer, `status-events/${formatHex(id)}/signatures`, { signature: formatBase64(signature) }),
+      });
+    },
+    reject: async (signer, id, { keyid, reason, signature }) => {
+      await post(signer, `events/${formatHex(id)}/rejections`, { keyid, reason, signature: formatHex(signature) });
+    },
+    propose: async (signer, body, signature) => {
+      await post(signer, "status-events", { body: formatBase64(body), signature: formatBase64(signature) });
+    },
+    sign: async (signer, id, signature) => {
+      await post(signer, `status-events/${formatHex(id)}/signatures`, { signature: formatBase64(signature) });
+    },
+    requestRotation: async (signer, change) =>
+      parseHex(new Answer(await post(signer, "rotation-requests", change)).text("id"), 32),
+    request: async (id) => {
+      const fields = new Answer(await get(`requests/${formatHex(id)}`));
+      return {
+        event: fields.has("event") ? parseHex(fields.text("event"), 32) : undefined,
+        refusal: fields.has("refusal") ? fields.text("refusal") : undefined,
+      };
+    },
   };
 }
 

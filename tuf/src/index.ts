@@ -6,6 +6,7 @@ export * from "./cards.ts";
 export * from "./genesis-signatures.ts";
 export * from "./keys.ts";
 export * from "./metadata.ts";
+export * from "./pin.ts";
 export * from "./rotation.ts";
 export * from "./signing-event.ts";
 export * from "./succession.ts";

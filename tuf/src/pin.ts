@@ -1,5 +1,5 @@
 /**
- * Pinning an authority: the one decision of a node that nothing later can put right.
+ * Pinning an authority: the one decision, of a node or of a trustee who joins, that nothing later can put right.
  *
  * A root file from a trusted hand is compared by its words. A root file from anywhere else is pinned only when two
  * channels that do not depend on each other (paper, telephone, DNS with DNSSEC, another person) named the same
