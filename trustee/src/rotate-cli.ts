@@ -66,7 +66,11 @@ Examples
       if (!(await agreed(options, "Are these the words you were told by the trustees?"))) return declined(out, options);
       await join(home, pinned);
       const { kid } = await readOwnKey(home);
-      const result = { authority: formatHex(pinned.authority), words: formatWords(pinned.authority), kid: formatHex(kid) };
+      const result = {
+        authority: formatHex(pinned.authority),
+        words: formatWords(pinned.authority),
+        kid: formatHex(kid),
+      };
       out.result(result, () => {
         out.line("Pinned. A rotation that lets you in needs your signature too: via trustee status shows it.");
       });
@@ -97,7 +101,12 @@ Examples
         ...(options.newCard !== undefined && { newCard: await card(options.newCard) }),
         ...(options.threshold !== undefined && { threshold: whole("--threshold", options.threshold) }),
       };
-      const id = await requestRotation(sessionOf(options), wish, secretOf(options), whole("--seconds", options.seconds));
+      const id = await requestRotation(
+        sessionOf(options),
+        wish,
+        secretOf(options),
+        whole("--seconds", options.seconds),
+      );
       out.result({ event: formatHex(id), words: formatWords(id) }, () => {
         out.line("Proposed to the old and the new trustees:");
         out.line();

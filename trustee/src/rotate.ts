@@ -8,7 +8,14 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { equalBytes, formatBase64, formatHex, OperationError, VerificationError } from "@viafabric/schemas";
-import { authorityOf, type EnrolmentCard, parseMetadata, type Root, verifyEnrolmentCard, verifyRootChain } from "@viafabric/tuf";
+import {
+  authorityOf,
+  type EnrolmentCard,
+  parseMetadata,
+  type Root,
+  verifyEnrolmentCard,
+  verifyRootChain,
+} from "@viafabric/tuf";
 import { openVault, type Secret, type Session } from "./commands.ts";
 import { type Home, openSigner, readOwnKey, writeFirstRoot } from "./home.ts";
 

@@ -7,6 +7,7 @@
 import helmet from "@fastify/helmet";
 import rateLimit from "@fastify/rate-limit";
 import swagger from "@fastify/swagger";
+import type { PublicKey } from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
 import { requireSignedRequests } from "./auth.ts";
@@ -27,6 +28,8 @@ export interface AppDependencies {
   readonly trust: () => TrustedState;
   /** Whether a trustee may approve what they asked for themselves. */
   readonly ownApprovals: boolean;
+  /** Keys of a proposed root: whoever joins by it must be able to answer it. */
+  readonly joining: () => readonly PublicKey[];
   readonly publicFolder: string;
   /** Seals a kit to a station's X25519 key; the kit has been checked as a station will check it. */
   readonly sealKit: (kit: KitRecord, publicKey: Uint8Array) => Promise<string>;
@@ -101,7 +104,7 @@ export async function buildApp(deps: AppDependencies): Promise<FastifyInstance> 
     contentSecurityPolicy: { directives: { upgradeInsecureRequests: null } },
   });
   await app.register(rateLimit, { max: deps.rateMax ?? RATE_MAX, timeWindow: "1 minute" });
-  requireSignedRequests(app, deps);
+  requireSignedRequests(app, { now: deps.now, trust: () => ({ ...deps.trust(), joining: deps.joining() }) });
   servePublicFiles(app, deps.publicFolder);
   for (const routes of [pageRoutes, requestRoutes, eventRoutes, kitRoutes, statusRoutes]) {
     await app.register((scope, _options, done) => {

@@ -23,11 +23,14 @@ import type { TrustedState } from "@viafabric/tuf";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Sender } from "./records.ts";
 
-/** A purpose in trust/keys.cbor, or a trustee of root or targets. */
-export type Who = "trustee" | Extract<Purpose, "operator" | "station" | "release">;
+/** A purpose in trust/keys.cbor, a trustee of root or targets, or somebody who joins by a proposed root. */
+export type Who = "trustee" | "joining" | Extract<Purpose, "operator" | "station" | "release">;
 
 /** What authentication believes: the quorum-signed state last published. */
-export type RequestTrust = Pick<TrustedState, "authority" | "root" | "trustees" | "keys">;
+export type RequestTrust = Pick<TrustedState, "authority" | "root" | "trustees" | "keys"> & {
+  /** Keys of proposed roots. They may answer the proposal, and nothing else. */
+  readonly joining?: readonly PublicKey[];
+};
 
 export interface Author {
   readonly who: Who;
@@ -146,6 +149,7 @@ function headerOf(request: FastifyRequest, name: string): string | undefined {
 }
 
 function keyFor(who: Who, kid: Uint8Array, trust: RequestTrust, now: number): PublicKey | undefined {
+  if (who === "joining") return trust.joining?.find((key) => equalBytes(key.kid, kid));
   if (who !== "trustee") return findKey(trust.keys, kid, who, now)?.key;
   return trusteeKeys(trust).find((key) => equalBytes(key.kid, kid));
 }

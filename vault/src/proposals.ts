@@ -3,7 +3,13 @@
  */
 import type { VerifiedStatement } from "@viafabric/revocation";
 import { encodeHead, type Floor, FormatError, type Head, manifestHash } from "@viafabric/schemas";
-import { attachBatches, createProposal, PROPOSED_BYTES_MAX, type TrustedState } from "@viafabric/tuf";
+import {
+  attachBatches,
+  createProposal,
+  PROPOSED_BYTES_MAX,
+  type ProposalRole,
+  type TrustedState,
+} from "@viafabric/tuf";
 import type { BatchRequest } from "./batch-request.ts";
 import { LIFETIMES, type Settings } from "./genesis.ts";
 import { type BatchPlan, type IssuanceState, planBatches, reissuedHead } from "./issuance.ts";
@@ -37,7 +43,7 @@ export interface ProposalBase {
 }
 
 /** @param expires and `now` in unix seconds. Metadata does not say when it was signed: its life is the one the rules give */
-export function isRenewalDue(role: "targets" | "batches", expires: number, now: number): boolean {
+export function isRenewalDue(role: ProposalRole, expires: number, now: number): boolean {
   return expires - now <= LIFETIMES[role] * (1 - RENEWAL_SHARE);
 }
 
@@ -65,7 +71,12 @@ export function proposeBatches(requests: readonly BatchRequest[], base: Proposal
 
 /** The same batches under a newly issued head. */
 export function proposeRenewal(base: ProposalBase): PlannedEvent {
-  return { ...propose(base, encodeHead(reissuedHead(issuanceState(base), base.now)), []), batches: [] };
+  return { ...propose(base, renewedHead(base), []), batches: [] };
+}
+
+/** The head over the accepted batches, with the log and the floor of this moment. */
+export function renewedHead(base: ProposalBase): Uint8Array {
+  return encodeHead(reissuedHead(issuanceState(base), base.now));
 }
 
 export function floorOf({ statement }: VerifiedStatement): Floor {

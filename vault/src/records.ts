@@ -4,7 +4,7 @@
  * Times are unix seconds; ids, kids and hashes are 32 bytes unless said.
  */
 import type { DetachedSignature } from "@viafabric/schemas";
-import type { EventState, Proposal, SigningEvent } from "@viafabric/tuf";
+import type { EventState, Proposal, Rotated, SigningEvent } from "@viafabric/tuf";
 
 /** Who sent a state-changing request. The nonce is spent in the transaction that makes the change. */
 export interface Sender {
@@ -21,8 +21,8 @@ export interface Sender {
 export const REQUEST_STATES = ["waiting", "planned", "published", "refused", "rejected", "withdrawn"] as const;
 export type RequestState = (typeof REQUEST_STATES)[number];
 
-/** What is asked for: a batch of tokens, or another key list. */
-export type RequestKind = "batch" | "targets";
+/** What is asked for: a batch of tokens, another key list, or other trustees and online keys. */
+export type RequestKind = "batch" | "targets" | "root";
 
 export interface RequestRecord {
   readonly id: Uint8Array;
@@ -51,7 +51,12 @@ export interface EventRecord extends SigningEvent {
   readonly metadata?: Uint8Array;
   /** Who asked for it; nobody for a renewal. */
   readonly requestedBy: readonly Uint8Array[];
+  /** Of a root: what is signed together with it. They share its life, and are found nowhere else. */
+  readonly parts?: Parts<EventRecord>;
 }
+
+/** Targets and batches of a rotation. */
+export type Parts<Each> = Pick<Rotated<Each>, "targets" | "batches">;
 
 /** How an event goes on. */
 export interface EventMove {
@@ -59,6 +64,8 @@ export interface EventMove {
   readonly at: number;
   /** With `ready`. */
   readonly metadata?: Uint8Array;
+  /** With `ready`, of a rotation: the files of its parts. */
+  readonly parts?: Parts<Uint8Array>;
   readonly reason?: string;
 }
 
@@ -91,6 +98,8 @@ export interface TokenRecord {
 /** A plan, frozen: everything that must exist before a trustee sees any of it. */
 export interface PlannedEvent {
   readonly proposal: Proposal;
+  /** Of a rotation. */
+  readonly parts?: Parts<Proposal>;
   readonly attachments: readonly AttachmentRecord[];
   readonly batches: readonly { readonly batch: BatchRecord; readonly tokens: readonly TokenRecord[] }[];
 }

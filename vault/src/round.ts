@@ -11,6 +11,7 @@ import { parseStatement } from "@viafabric/revocation";
 import { decodeManifest, type Manifest, OperationError, parseNote } from "@viafabric/schemas";
 import { proveInclusion } from "@viafabric/transparency-log/client";
 import { assemble, parseSigned } from "@viafabric/tuf";
+import { type AdoptedRotation, readRotation } from "./adopt-rotation.ts";
 import { type Adoption, adoptedFiles, adoptedKeys, readAdoption } from "./adopt-targets.ts";
 import { BATCH_LIST_LINES, batchEntry, batchListFile, bundleFiles, bundleProof, trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
@@ -25,6 +26,7 @@ import {
   nextOnlineMetadata,
   ONLINE_LIFETIME_SECONDS,
   type RoleFile,
+  rootFiles,
 } from "./trust-files.ts";
 
 /** Online metadata is signed again every day. */
@@ -44,10 +46,11 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
   const { store, signer, now, random } = desk.deps;
   const base = genesis ?? desk.need();
   const note = await statementNote(desk);
-  const { epoch, log } = parseStatement(parseNote(note).text);
+  const { epoch, log, batches } = parseStatement(parseNote(note).text);
   await desk.history.replayTo(desk.log.head, log.size);
   const ready = await readyEvent(desk);
-  const adoption = ready && (await loggedAdoption(desk, ready));
+  const rotation = ready && (await loggedRotation(desk, ready, batches));
+  const adoption = rotation?.adoption ?? (ready && (await loggedAdoption(desk, ready)));
   const { verified, publication: status } = await statusPublication(
     {
       authority: base.trusted.authority,
@@ -63,7 +66,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
   );
   if ((await signer.state()).logged.statement < epoch) await desk.log.append([trustEntry("statement", epoch, note)]);
 
-  const issue = ready && (await loggedIssue(desk, ready, verified.statement.batches));
+  const issue = rotation?.issue ?? (ready && (await loggedIssue(desk, ready, verified.statement.batches)));
   const events = await loggedEvents(desk, log.size);
   const changed = {
     ...(issue && { batches: { version: issue.event.proposal.version, file: issue.metadata } }),
@@ -75,6 +78,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     { ...EMPTY_PUBLICATION, immutable: genesis?.files ?? [] },
     issue ? await issuePublication(desk, issue) : EMPTY_PUBLICATION,
     { ...EMPTY_PUBLICATION, immutable: adoption ? adoptedFiles(adoption) : [] },
+    { ...EMPTY_PUBLICATION, roots: rotation ? rootFiles(rotation.root) : [] },
     { ...EMPTY_PUBLICATION, immutable: await eventFiles(desk, events) },
     { ...EMPTY_PUBLICATION, immutable: await unpublishedTranscripts(desk) },
     status,
@@ -82,7 +86,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     { ...EMPTY_PUBLICATION, pointers: { checkpoint: desk.log.checkpoint! } },
   );
   await store.addPublication(publication, now(), {
-    events: issue || adoption ? [ready.proposal.id] : [],
+    events: ready && (issue || adoption) ? [ready.proposal.id] : [],
     statusEvents: events.map(({ id }) => id),
     kits,
   });
@@ -105,6 +109,13 @@ export function epochOf(statement: Uint8Array): number {
 async function loggedIssue(desk: Desk, event: EventRecord, version: number): Promise<Issue | undefined> {
   if (event.proposal.role !== "batches" || event.proposal.version > version) return undefined;
   return readIssue(desk, event);
+}
+
+/** All of it or nothing: the statement must name the batches that come with the root. */
+async function loggedRotation(desk: Desk, event: EventRecord, version: number): Promise<AdoptedRotation | undefined> {
+  if (event.proposal.role !== "root") return undefined;
+  const rotation = await readRotation(desk, event);
+  return rotation.issue.event.proposal.version <= version ? rotation : undefined;
 }
 
 async function loggedAdoption(desk: Desk, event: EventRecord): Promise<Adoption | undefined> {

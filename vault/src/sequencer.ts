@@ -6,8 +6,9 @@
  * batch, an approved status event, a publication that is due, and only then the end of old proposals and new ones.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CodedError, formatHex, OperationError } from "@viafabric/schemas";
+import { CodedError, formatHex, OperationError, type PublicKey } from "@viafabric/schemas";
 import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX, type ProposalRole } from "@viafabric/tuf";
+import { logRotation, readRotation } from "./adopt-rotation.ts";
 import { logAdoption, readAdoption } from "./adopt-targets.ts";
 import { type BatchRequest, tokensOf } from "./batch-request.ts";
 import { Desk, type DeskDependencies } from "./desk.ts";
@@ -15,8 +16,9 @@ import { validateRequests } from "./issuance.ts";
 import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
 import { whyDisallowed, whyOvertaken } from "./obsolete.ts";
-import { isRenewalDue, isRenewalUnwanted, type ProposalBase, proposeBatches, proposeRenewal } from "./proposals.ts";
+import { isRenewalDue, isRenewalUnwanted, type ProposalBase, proposeBatches, proposeRenewal, renewedHead } from "./proposals.ts";
 import type { EventRecord, PlannedEvent, RequestKind, RequestRecord } from "./records.ts";
+import { parseRotationChange, proposeRotation, RENEWAL, type RotationChange } from "./rotation.ts";
 import { epochOf, publicationRound } from "./round.ts";
 import { floorFiles } from "./status-files.ts";
 import { logTranscripts, unpublishedTranscripts } from "./transcripts.ts";
@@ -40,7 +42,7 @@ const EVENTS_MAX = 100;
 const NONCE_SECONDS = 3600;
 const REQUEST_REFUSED = "request refused";
 /** What requests for a role are called. */
-const KIND_OF = { targets: "targets", batches: "batch" } as const satisfies Partial<Record<ProposalRole, RequestKind>>;
+const KIND_OF = { root: "root", targets: "targets", batches: "batch" } as const satisfies Record<ProposalRole, RequestKind>;
 
 export class Sequencer {
   readonly #deps: SequencerDependencies;
@@ -51,6 +53,7 @@ export class Sequencer {
   #loop: Promise<void> = Promise.resolve();
   #noncesForgotten = 0;
   #transcriptProblem: string | undefined;
+  #joining: readonly PublicKey[] = [];
 
   private constructor(deps: SequencerDependencies, desk: Desk) {
     this.#deps = deps;
@@ -71,6 +74,11 @@ export class Sequencer {
 
   get desk(): Desk {
     return this.#desk;
+  }
+
+  /** Keys of a proposed root: whoever joins by it must be able to answer it. */
+  get joining(): readonly PublicKey[] {
+    return this.#joining;
   }
 
   health(): { readonly logSize: number; readonly problem?: string } {
@@ -158,14 +166,16 @@ export class Sequencer {
 
   async #isUnlogged(event: EventRecord): Promise<boolean> {
     const { logged } = await this.#deps.signer.state();
-    if (logged[event.proposal.role] < event.proposal.version) return true;
+    for (const { proposal } of [event, ...Object.values(event.parts ?? {})])
+      if (logged[proposal.role] < proposal.version) return true;
     const batches = await this.#deps.store.batchesOf(event.proposal.id);
     return batches.some(({ leafIndex }) => leafIndex === undefined);
   }
 
   async #issue(event: EventRecord): Promise<string> {
     const { role, version } = event.proposal;
-    if (role === "targets") await logAdoption(this.#desk, await readAdoption(this.#desk, event));
+    if (role === "root") await logRotation(this.#desk, await readRotation(this.#desk, event));
+    else if (role === "targets") await logAdoption(this.#desk, await readAdoption(this.#desk, event));
     else await logIssue(this.#desk, await readIssue(this.#desk, event));
     return `${role} ${version} logged`;
   }
@@ -233,7 +243,7 @@ export class Sequencer {
 
   /** A renewal that nobody has signed yet makes room for a request: its head is newly signed as well. */
   async #unneeded({ proposal, approvals, requestedBy }: EventRecord): Promise<string | undefined> {
-    if (proposal.role === "root" || approvals.length > 0 || requestedBy.length > 0) return undefined;
+    if (approvals.length > 0 || requestedBy.length > 0) return undefined;
     const [waiting] = await this.#deps.store.waitingRequests(KIND_OF[proposal.role], 1);
     return waiting && "a renewal that a request makes unnecessary";
   }
@@ -248,7 +258,13 @@ export class Sequencer {
   async #propose(): Promise<string | undefined> {
     const { store, now } = this.#deps;
     const { trusted } = this.#desk.need();
-    const open = (await store.events("open")).map(({ proposal }) => proposal.role);
+    const events = await store.events("open");
+    this.#joining = events.flatMap(({ proposal }) => (proposal.role === "root" ? proposal.quorums[1]!.keys : []));
+    const rotation = await this.#proposeRotation(events);
+    if (rotation !== undefined) return rotation;
+    const open = events.map(({ proposal }) => proposal.role);
+    // A rotation signs targets and batches too: what was proposed beside it would be of an older root.
+    if (open.includes("root")) return undefined;
     for (const role of ["targets", "batches"] as const) {
       if (open.includes(role)) continue;
       const waiting = await store.waitingRequests(KIND_OF[role], role === "batches" ? PROPOSED_BATCHES_MAX : 1);
@@ -261,6 +277,38 @@ export class Sequencer {
       return `renewal of ${role} proposed`;
     }
     return undefined;
+  }
+
+  /** It goes before everything else, and takes the place of what is still open. */
+  async #proposeRotation(events: readonly EventRecord[]): Promise<string | undefined> {
+    const { store, now } = this.#deps;
+    const { trusted } = this.#desk.need();
+    if (events.some(({ proposal }) => proposal.role === "root")) return undefined;
+    const [request] = await store.waitingRequests("root", 1);
+    const [rejected] = (await store.events("rejected")).filter(({ proposal }) => proposal.role === "root");
+    const due = isRenewalDue("root", trusted.expires.root, now()) && !isRenewalUnwanted(rejected, now());
+    if (!request && !due) return undefined;
+    const [open] = events;
+    if (open) return this.#supersede(open, "a rotation goes before it");
+    if (request) {
+      const change = async () => this.#rotation(parseRotationChange(jsonOf(request.body)));
+      const planned = await this.#answered(request.id, change);
+      return planned ? this.#put(planned, [request]) : REQUEST_REFUSED;
+    }
+    return this.#put(await this.#rotation(RENEWAL), []);
+  }
+
+  async #rotation(change: RotationChange): Promise<PlannedEvent> {
+    const { store, now } = this.#deps;
+    const { trusted } = this.#desk.need();
+    const former = await store.rootProposals(trusted.rootVersion + 1);
+    return proposeRotation(change, {
+      trusted,
+      head: renewedHead(await this.#base()),
+      last: { targets: await store.lastVersion("targets"), batches: await store.lastVersion("batches") },
+      former: former.map(({ proposal, state }) => ({ signed: proposal.signed, rejected: state === "rejected" })),
+      now: now(),
+    });
   }
 
   /** As many of the waiting requests as go into one proposal, in the order in which they came. */

@@ -62,6 +62,7 @@ export async function startService(
       store: deps.store,
       trust: () => published().trusted,
       ownApprovals: deps.settings.ownApprovals,
+      joining: () => sequencer.joining,
       publicFolder: home.public,
       sealKit: (kit, publicKey) => sealedKit(sequencer.desk, kit, publicKey),
       now: options.now,

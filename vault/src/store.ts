@@ -60,6 +60,8 @@ const WITH_VOICES = {
   rejections: IN_ORDER,
   requests: { select: { kid: true } },
 } as const satisfies Prisma.EventInclude;
+/** With what is signed together with a root. */
+const WITH_PARTS = { ...WITH_VOICES, parts: { include: WITH_VOICES } } as const satisfies Prisma.EventInclude;
 const WITH_EVENT = { event: { select: { id: true, state: true, endReason: true } } } as const;
 
 /** What an event can come from: forward only. A trigger holds the same table. */
@@ -230,10 +232,10 @@ function reads(db: Queries) {
 
     async events(state?: EventState, limit = PAGE_ROWS_MAX): Promise<readonly EventRecord[]> {
       const rows = await db.event.findMany({
-        where: state ? { state } : {},
+        where: { rotationId: null, ...(state && { state }) },
         orderBy: [{ created: "desc" }, { version: "desc" }],
         take: limit,
-        include: WITH_VOICES,
+        include: WITH_PARTS,
       });
       return rows.map(eventOf);
     },
@@ -241,6 +243,12 @@ function reads(db: Queries) {
     /** The highest version ever proposed for a role, dead or alive; 0 when there is none. */
     async lastVersion(role: ProposalRole): Promise<number> {
       return (await db.event.aggregate({ where: { role }, _max: { version: true } }))._max.version ?? 0;
+    },
+
+    /** Every proposal of a root version that there ever was. */
+    async rootProposals(version: number): Promise<readonly EventRecord[]> {
+      const where = { role: "root", version };
+      return (await db.event.findMany({ where, orderBy: { attempt: "asc" }, include: WITH_PARTS })).map(eventOf);
     },
 
     async attachments(eventId: Uint8Array): Promise<readonly AttachmentRecord[]> {
@@ -403,12 +411,15 @@ function sequencerWrites(
 
     /** A frozen plan, and the requests it answers: all or nothing, so none when one of them was withdrawn meanwhile. */
     async addEvent(
-      { proposal, attachments, batches }: PlannedEvent,
+      { proposal, parts, attachments, batches }: PlannedEvent,
       requests: readonly Uint8Array[] = [],
     ): Promise<void> {
       await transaction(async (tx) => {
-        const { id } = proposal;
-        await tx.event.create({ data: eventRow(proposal) });
+        const { id, role, version } = proposal;
+        const attempt = role === "root" ? await tx.event.count({ where: { role, version } }) : 0;
+        await tx.event.create({ data: { ...eventRow(proposal), attempt } });
+        for (const part of Object.values(parts ?? {}))
+          await tx.event.create({ data: { ...eventRow(part), rotationId: own(id) } });
         for (const { name, bytes } of attachments)
           await tx.attachment.create({ data: { eventId: own(id), name, bytes: own(bytes) } });
         for (const { batch, tokens } of batches) {
@@ -505,12 +516,13 @@ function sequencerWrites(
 }
 
 async function findEvent(db: Queries, id: Uint8Array): Promise<EventRecord | undefined> {
-  const row = await db.event.findUnique({ where: { id: own(id) }, include: WITH_VOICES });
-  return row ? eventOf(row) : undefined;
+  const row = await db.event.findUnique({ where: { id: own(id) }, include: WITH_PARTS });
+  return row && row.rotationId === null ? eventOf(row) : undefined;
 }
 
 /** An event and the requests behind it go on together. @returns false when somebody else moved it first */
-async function moveEvent(tx: Queries, id: Uint8Array, { state, at, metadata, reason }: EventMove): Promise<boolean> {
+async function moveEvent(tx: Queries, id: Uint8Array, move: EventMove): Promise<boolean> {
+  const { state, at, metadata, parts, reason } = move;
   const { count } = await tx.event.updateMany({
     where: { id: own(id), state: { in: [...BEFORE[state]] } },
     data: {
@@ -520,8 +532,12 @@ async function moveEvent(tx: Queries, id: Uint8Array, { state, at, metadata, rea
       ...(reason !== undefined && { endReason: reason }),
     },
   });
+  if (count === 0) return false;
+  for (const [role, file] of Object.entries(parts ?? {}))
+    await tx.event.updateMany({ where: { rotationId: own(id), role }, data: { state, metadata: own(file) } });
+  await tx.event.updateMany({ where: { rotationId: own(id) }, data: { state, since: BigInt(at) } });
   const after = REQUEST_AFTER[state];
-  if (count === 0 || !after) return count === 1;
+  if (!after) return true;
   const refusal = after === "rejected" && reason !== undefined ? reason.slice(0, REFUSAL_LENGTH_MAX) : undefined;
   await tx.request.updateMany({
     where: { eventId: own(id), state: "planned" satisfies RequestState },
@@ -596,9 +612,16 @@ function eventRow(proposal: Proposal): Prisma.EventUncheckedCreateInput {
   };
 }
 
-type EventRow = Prisma.EventGetPayload<{ include: typeof WITH_VOICES }>;
+type PartRow = Prisma.EventGetPayload<{ include: typeof WITH_VOICES }>;
+type EventRow = Prisma.EventGetPayload<{ include: typeof WITH_PARTS }>;
 
 function eventOf(row: EventRow): EventRecord {
+  const part = (role: string) => row.parts.find((each) => each.role === role);
+  const [targets, batches] = [part("targets"), part("batches")];
+  return { ...partOf(row), ...(targets && batches && { parts: { targets: partOf(targets), batches: partOf(batches) } }) };
+}
+
+function partOf(row: PartRow): EventRecord {
   const quorums = (row.quorums as unknown as readonly QuorumJson[]).map(({ threshold, keys }) => ({
     threshold,
     keys: keys.map((key) => parsePublicKey(parseBase64(key))),
@@ -625,7 +648,7 @@ function eventOf(row: EventRow): EventRecord {
   };
 }
 
-function voicesOf({ approvals, rejections }: EventRow, late: boolean): Voices {
+function voicesOf({ approvals, rejections }: PartRow, late: boolean): Voices {
   return {
     approvals: approvals
       .filter((row) => row.late === late)

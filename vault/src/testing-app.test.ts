@@ -27,6 +27,7 @@ export const { trusted } = assembleGenesis(
 export const authority = world.genesis.authority;
 export const ACTORS: Readonly<Record<Who, Signer>> = {
   trustee: world.trustees[0]!,
+  joining: namedSigner("joining"),
   operator: namedSigner("operator"),
   station: KEYS.station,
   release: KEYS.release,
@@ -77,6 +78,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
     store,
     trust: () => trusted,
     ownApprovals,
+    joining: () => [ACTORS.joining.publicKey],
     publicFolder,
     async sealKit(record: KitRecord, publicKey: Uint8Array) {
       const built = buildKit(material, record.station, record.id, record.created);

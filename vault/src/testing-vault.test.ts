@@ -12,6 +12,7 @@ import {
   formatBase64,
   formatDidKey,
   formatHex,
+  parseBase64,
   type Signer,
   sha256,
   signingInput,
@@ -142,20 +143,43 @@ export function batchRequest(count: number, now: number, station: Signer = STATI
 
 export async function approveAs(vault: LivingVault, trustee: Signer, id: string): Promise<void> {
   const event = await vault.send(undefined, "GET", `/events/${id}`);
-  const signed = new Uint8Array(Buffer.from(String(event.signed), "base64"));
-  const { keyid, sig } = await signMetadata(trustee, signed);
-  await vault.send(trustee, "POST", `/events/${id}/approvals`, { keyid, signature: formatHex(sig) });
+  const sign = async (signed: unknown) => signMetadata(trustee, parseBase64(String(signed)));
+  const { keyid, sig } = await sign(event.signed);
+  const parts = Object.entries((event.parts ?? {}) as Record<string, string>).map(
+    async ([role, signed]) => [role, formatHex((await sign(signed)).sig)] as const,
+  );
+  const body = {
+    keyid,
+    signature: formatHex(sig),
+    ...(event.parts !== undefined && { parts: Object.fromEntries(await Promise.all(parts)) }),
+  };
+  await vault.send(trustee, "POST", `/events/${id}/approvals`, body);
+}
+
+/** Asks for a rotation. @returns the event's id */
+export async function requestedRotation(vault: LivingVault, by: Signer, change: object): Promise<string> {
+  const { id } = await vault.send(by, "POST", "/rotation-requests", change);
+  return eventually(async () => {
+    const request = await vault.send(undefined, "GET", `/requests/${id}`);
+    if (request.refusal) throw new Error(String(request.refusal));
+    return request.event as string | undefined;
+  }, "a rotation");
 }
 
 /** Requests a batch and has two trustees approve it. @returns the event's id */
-export async function approvedBatch(vault: LivingVault, operator: Signer, count: number): Promise<string> {
+export async function approvedBatch(
+  vault: LivingVault,
+  operator: Signer,
+  count: number,
+  trustees: readonly Signer[] = TRUSTEES.slice(0, 2),
+): Promise<string> {
   const { id } = await vault.send(operator, "POST", "/requests", batchRequest(count, vault.clock.now));
   const event = await eventually(async () => {
     const request = await vault.send(undefined, "GET", `/requests/${id}`);
     if (request.refusal) throw new Error(String(request.refusal));
     return request.event as string | undefined;
   }, "a proposal");
-  for (const trustee of TRUSTEES.slice(0, 2)) await approveAs(vault, trustee, event);
+  for (const trustee of trustees) await approveAs(vault, trustee, event);
   return event;
 }
 

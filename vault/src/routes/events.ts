@@ -10,13 +10,17 @@ import {
 } from "@viafabric/schemas";
 import {
   approve,
+  approveRotation,
   EVENT_STATES,
   type EventState,
   fileOf,
   holderOf,
   PROPOSED_BATCHES_MAX,
+  type Proposal,
   REJECTION_REASON_LENGTH_MAX,
+  ROTATION_ROLES,
   type Rejection,
+  type Rotated,
   reject,
   type SigningEvent,
   stateOf,
@@ -25,13 +29,15 @@ import {
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
-import type { AttachmentRecord, EventRecord } from "../records.ts";
+import type { AttachmentRecord, EventRecord, Parts } from "../records.ts";
 import { type Change, PAGE_ROWS_MAX } from "../store.ts";
 import { HEX_32, hex, list, object, type Paths, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 /** DER of a P-256 signature. */
 const SIGNATURE_BYTES_MAX = 72;
 
+const BASE64 = { type: "string", contentEncoding: "base64" } as const;
+const SIGNATURE = hex(SIGNATURE_BYTES_MAX);
 const APPROVALS = list(object({ keyid: HEX_32, signature: hex(SIGNATURE_BYTES_MAX) }), 64);
 const REJECTIONS = list(object({ keyid: HEX_32, reason: text(1024), signature: hex(SIGNATURE_BYTES_MAX) }), 64);
 const COUNTS = {
@@ -68,6 +74,8 @@ const DETAIL = {
   /** Whether the approval of those who asked counts. */
   ownApprovals: { type: "boolean" },
   attachments: { type: "object", additionalProperties: { type: "string", contentEncoding: "base64" } },
+  /** Of a root: what is signed together with it. */
+  parts: object({ targets: BASE64, batches: BASE64 }),
 } as const;
 
 const STATE = responses(object(COUNTS));
@@ -94,7 +102,7 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
         summary: "A proposal with everything needed to check it",
         description: "Nothing in it needs to be believed: a trustee's tool computes every hash again.",
         params: object({ id: HEX_32 }),
-        response: responses(object(DETAIL, OPTIONAL)),
+        response: responses(object(DETAIL, [...OPTIONAL, "parts"])),
       },
     },
     async ({ params }) => {
@@ -105,39 +113,47 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
     },
   );
 
-  app.post<{ Params: Paths; Body: { keyid: string; signature: string } }>(
+  app.post<{ Params: Paths; Body: ApprovalBody }>(
     "/events/:id/approvals",
     {
-      config: { who: ["trustee"] },
+      config: { who: ["trustee", "joining"] },
       schema: {
         summary: "Approve a proposal",
-        description: "A TUF signature over the proposal's canonical bytes. It may be another trustee's, brought along.",
+        description:
+          "A TUF signature over the proposal's canonical bytes; of a rotation one over each part. It may be another " +
+          "trustee's, brought along.",
         params: object({ id: HEX_32 }),
-        body: object({ keyid: HEX_32, signature: hex(SIGNATURE_BYTES_MAX) }),
+        body: object(
+          { keyid: HEX_32, signature: SIGNATURE, parts: object({ targets: SIGNATURE, batches: SIGNATURE }) },
+          ["parts"],
+        ),
         response: STATE,
       },
     },
-    async (request) => {
-      const approval: TufSignature = { keyid: request.body.keyid, sig: parseHex(request.body.signature) };
-      return voice(request, async (change, event, now) => {
-        const { kid } = holderOf(event.proposal, approval.keyid);
+    async (request) =>
+      voice(request, async (change, event, now) => {
+        const { kid } = holderOf(event.proposal, request.body.keyid);
         if (!deps.ownApprovals && event.requestedBy.some((asked) => equalBytes(asked, kid)))
           throw new VerificationError("ERR_OWN_REQUEST", `key ${formatHex(kid)} asked for this proposal itself`);
-        const next = { ...event, ...approve(event, approval, now) };
+        const { next, parts, approvals } = approvedBy(event, request.body, now);
         const when = { received: now, late: next.late.approvals.length > event.late.approvals.length };
-        await change.addApproval(event.proposal.id, kid, approval, when);
+        for (const { proposal, approval } of approvals) await change.addApproval(proposal.id, kid, approval, when);
         // The k-th signature freezes the file: whatever arrives later is not in it.
         if (event.state === "open" && stateOf(next, now) === "ready")
-          await change.moveEvent(event.proposal.id, { state: "ready", at: now, metadata: fileOf(next) });
+          await change.moveEvent(event.proposal.id, {
+            state: "ready",
+            at: now,
+            metadata: fileOf(next),
+            ...(parts && { parts: { targets: fileOf(parts.targets), batches: fileOf(parts.batches) } }),
+          });
         return next;
-      });
-    },
+      }),
   );
 
   app.post<{ Params: Paths; Body: { keyid: string; reason: string; signature: string } }>(
     "/events/:id/rejections",
     {
-      config: { who: ["trustee"] },
+      config: { who: ["trustee", "joining"] },
       schema: {
         summary: "Reject a proposal",
         description: "n − k + 1 rejections end it; its version and its index range are burned.",
@@ -207,6 +223,33 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
   }
 }
 
+interface ApprovalBody {
+  readonly keyid: string;
+  readonly signature: string;
+  readonly parts?: { readonly targets: string; readonly batches: string };
+}
+
+interface Approved {
+  readonly next: SigningEvent;
+  readonly parts?: Parts<SigningEvent>;
+  readonly approvals: readonly { readonly proposal: Proposal; readonly approval: TufSignature }[];
+}
+
+/** The event with the approval added; of a rotation its parts as well, in the same breath. */
+function approvedBy(event: EventRecord, body: ApprovalBody, now: number): Approved {
+  const of = (text: string): TufSignature => ({ keyid: body.keyid, sig: parseHex(text) });
+  if ((body.parts === undefined) !== (event.parts === undefined))
+    throw new VerificationError("ERR_SIGNATURE", "a rotation, and nothing else, takes a signature of each part");
+  const approval = of(body.signature);
+  if (!body.parts || !event.parts)
+    return { next: approve(event, approval, now), approvals: [{ proposal: event.proposal, approval }] };
+  const events: Rotated<SigningEvent> = { root: event, ...event.parts };
+  const all = { root: approval, targets: of(body.parts.targets), batches: of(body.parts.batches) };
+  const { root, ...parts } = approveRotation(events, all, now);
+  const approvals = ROTATION_ROLES.map((role) => ({ proposal: events[role].proposal, approval: all[role] }));
+  return { next: root, parts, approvals };
+}
+
 function missing(id: string): OperationError {
   return new OperationError("ERR_NOT_FOUND", `there is no signing event ${id}`);
 }
@@ -258,6 +301,12 @@ function detailJson(event: EventRecord, attachments: readonly AttachmentRecord[]
     },
     requestedBy: [...new Set(event.requestedBy.map(formatHex))],
     attachments: Object.fromEntries(attachments.map(({ name, bytes }) => [name, formatBase64(bytes)])),
+    ...(event.parts && {
+      parts: {
+        targets: formatBase64(event.parts.targets.proposal.signed),
+        batches: formatBase64(event.parts.batches.proposal.signed),
+      },
+    }),
   };
 }
 

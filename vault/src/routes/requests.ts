@@ -1,13 +1,14 @@
 /** Operators: ask for a batch, and see what became of it. */
 import { formatHex, KEY_CLASSES, OperationError, parseHex, sha256 } from "@viafabric/schemas";
-import { CARD_BYTES_MAX } from "@viafabric/tuf";
+import { CARD_BYTES_MAX, TRUSTEES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
 import { validateRequests } from "../issuance.ts";
 import { REQUEST_STATES, type RequestRecord } from "../records.ts";
+import { nextRoles, parseRotationChange } from "../rotation.ts";
 import { nextKeys, parseTrustChange, ROTATED_BY_TARGETS } from "../trust-change.ts";
-import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text } from "./fields.ts";
+import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 /** 100,000 subjects of a did:key each. */
 const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
@@ -108,6 +109,38 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       });
       deps.wake();
       return { id: request.params.id };
+    },
+  );
+
+  app.post(
+    "/rotation-requests",
+    {
+      config: { who: ["trustee", "operator"] },
+      bodyLimit: TRUST_BYTES_MAX,
+      schema: {
+        summary: "Ask for trustees to join or leave, or for other snapshot and timestamp keys",
+        description: "The vault draws up the next root, with targets and batches, and puts them before old and new trustees.",
+        body: object(
+          {
+            add: list(base64(CARD_BYTES_MAX), TRUSTEES_MAX),
+            remove: list(HEX_32, TRUSTEES_MAX),
+            threshold: WHOLE,
+            snapshot: base64(SPKI_BYTES_MAX),
+            timestamp: base64(SPKI_BYTES_MAX),
+          },
+          ["threshold", "snapshot", "timestamp"],
+        ),
+        response: responses(object({ id: HEX_32 }), 202),
+      },
+    },
+    async (request, reply) => {
+      const { sender, proof } = authorOf(request);
+      nextRoles(parseRotationChange(request.body), deps.trust());
+      const id = sha256(Buffer.from(proof));
+      const row = { id, kind: "root", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
+      await store.change(sender, (change) => change.addRequest(row));
+      deps.wake();
+      return reply.code(202).send({ id: formatHex(id) });
     },
   );
 
