@@ -23,7 +23,7 @@ import {
   asInteger,
   BODIES_MAX,
   decodeStatus,
-  decodeTufSignature,
+  decodeTufSignatures,
   encodeParams,
   SIGNATURES_MAX,
   type SignerStatus,
@@ -73,7 +73,7 @@ export interface SignerClient {
   append(request: AppendRequest): Promise<Uint8Array>;
   /** @returns the next status statement, a signed note. @param reissue the last one again, when there is one */
   statement(options?: { readonly reissue?: boolean }): Promise<Uint8Array>;
-  metadata(request: MetadataRequest): Promise<TufSignature>;
+  metadata(request: MetadataRequest): Promise<readonly TufSignature[]>;
   /** Takes a transcript of a key ceremony over, so that its leaf may be logged. */
   transcript(bytes: Uint8Array): Promise<SignerStatus>;
   close(): Promise<void>;
@@ -125,7 +125,7 @@ export async function connect(socketPath: string): Promise<SignerClient> {
       return asBytes(await call.ask("statement", encodeParams.statement(options?.reissue ?? false)));
     },
     async metadata(request) {
-      return decodeTufSignature(await call.ask("metadata", encodeParams.metadata(request)));
+      return decodeTufSignatures(await call.ask("metadata", encodeParams.metadata(request)));
     },
     async transcript(bytes) {
       return decodeStatus(await call.ask("transcript", encodeParams.transcript(bytes)));

@@ -24,6 +24,7 @@ import {
   type RotatedKey,
   successorOf,
 } from "./online-keys.ts";
+import type { RequestPath } from "./operate.ts";
 import { ROTATED_BY_TARGETS } from "./trust-change.ts";
 
 /** What the program lends to its groups of commands. */
@@ -31,7 +32,7 @@ export interface KeysTools<Ask> {
   readonly now: () => number;
   readonly trusted: (home: Home) => Promise<TrustedState>;
   readonly askOptions: (command: Command) => Command;
-  readonly ask: (out: Output, home: Home, options: Ask, body: unknown) => Promise<void>;
+  readonly ask: (out: Output, home: Home, options: Ask, path: RequestPath, body: unknown) => Promise<void>;
 }
 
 interface Options {
@@ -118,12 +119,10 @@ private/transcripts/, whose hash goes into the log.`,
       const listed = ROTATED_BY_TARGETS.find((known) => known === purpose);
       if (listed) {
         const rotate = [{ purpose: listed, spki, class: successor.class }];
-        await tools.ask(out, home, options, { add: [], remove: [], rotate });
+        await tools.ask(out, home, options, "trust-requests", { add: [], remove: [], rotate });
       } else {
-        const kid = formatHex(successor.key.kid);
-        out.result({ role, kid, spki }, () => {
-          out.line(`The ${role} key ${kid} takes over with a root that names it:\n\n  ${spki}`);
-        });
+        // Named by root, not by the key list.
+        await tools.ask(out, home, options, "rotation-requests", { add: [], remove: [], [purpose]: spki });
       }
     });
 }

@@ -36,7 +36,7 @@ import { VaultClient } from "./client.ts";
 import { ceremonyState, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
 import { algorithmOption, classOption, keysCommands } from "./keys-cli.ts";
-import { type BatchWishes, batchRequestOf, parseEventId, sendRequest, waitFor, withdraw } from "./operate.ts";
+import { type BatchWishes, batchRequestOf, parseEventId, type RequestPath, sendRequest, waitFor, withdraw } from "./operate.ts";
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
 import { runGenesis, startService } from "./service.ts";
@@ -258,6 +258,37 @@ askOptions(clientCommand("propose", "Ask the trustees for stations and release o
     await askFor(out, home, options, trusted.authority, "trust-requests", body);
   });
 
+interface RotateFlags extends ProposeFlags {
+  readonly threshold?: string;
+}
+
+askOptions(clientCommand("rotate", "Ask for trustees to join or leave: the next root, signed by old and new ones."))
+  .option("--add <card>", "enrolment card of a trustee who joins; once for each", collect)
+  .option("--remove <kid>", "key id of a trustee who leaves; once for each", collect)
+  .option("--threshold <k>", "how many must sign from then on; never fewer than now")
+  .addHelpText(
+    "after",
+    `
+Fewer than must sign may join at once; the others by the root after it. Those who join have run \`via trustee join\`.
+A trustee may ask as well, above all for their own key: \`via trustee rotate\`.
+
+Examples
+  via vault rotate --remove 3f0a… --add .via/trustees/6/card.json
+  via vault rotate                    the same trustees for another two years`,
+  )
+  .action(async (options: RotateFlags, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const { trusted } = await published(home);
+    const cards = await Promise.all((options.add ?? []).map((file) => readFileBounded(file, CARD_BYTES_MAX)));
+    const body = {
+      add: cards.map(formatBase64),
+      remove: options.remove ?? [],
+      ...(options.threshold !== undefined && { threshold: whole("--threshold", options.threshold) }),
+    };
+    await askFor(out, home, options, trusted.authority, "rotation-requests", body);
+  });
+
 keysCommands(vault, DEFAULT_HOME, {
   now,
   trusted: async (home) => (await published(home)).trusted,
@@ -267,8 +298,8 @@ keysCommands(vault, DEFAULT_HOME, {
         .option("--home <folder>", "the vault's home", DEFAULT_HOME)
         .option("--vault <url>", "address of the running vault", DEFAULT_URL),
     ),
-  ask: async (out, home, options: AskFlags, body) =>
-    askFor(out, home, options, (await published(home)).trusted.authority, "trust-requests", body),
+  ask: async (out, home, options: AskFlags, path, body) =>
+    askFor(out, home, options, (await published(home)).trusted.authority, path, body),
 });
 
 clientCommand(
@@ -345,7 +376,7 @@ async function askFor(
   home: Home,
   options: AskFlags,
   authority: Uint8Array,
-  route: "requests" | "trust-requests",
+  route: RequestPath,
   body: unknown,
 ): Promise<void> {
   const operator = await openOperator(home, options.passphraseFile);

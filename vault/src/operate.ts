@@ -80,6 +80,8 @@ function only(what: string, known: readonly string[]): string {
   throw new OperationError("ERR_USAGE", `name the ${what} with --${what}; known are: ${known.join(", ") || "none"}`);
 }
 
+export type RequestPath = "requests" | "trust-requests" | "rotation-requests";
+
 export interface Requested {
   readonly id: string;
   /** The proposal that trustees see. */
@@ -89,13 +91,13 @@ export interface Requested {
 
 /**
  * Sends a request and waits for its proposal. While another proposal of the same role is before the trustees, it waits.
- * @param path `requests` for batches, `trust-requests` for a change of the key list
+ * @param path `requests` for batches, `trust-requests` for a change of the key list, `rotation-requests` for another root
  * @throws VerificationError ERR_BATCH_REFUSED; OperationError ERR_TIMEOUT
  */
 export async function sendRequest(
   vault: VaultClient,
   operator: Signer,
-  path: "requests" | "trust-requests",
+  path: RequestPath,
   body: unknown,
   secondsMax: number,
 ): Promise<Requested> {

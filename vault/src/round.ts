@@ -71,6 +71,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
   const changed = {
     ...(issue && { batches: { version: issue.event.proposal.version, file: issue.metadata } }),
     ...(adoption && { targets: adoption.targets }),
+    ...(rotation && { root: rotation.root }),
   };
   const online = await onlineMetadata(desk, base, changed, note);
   const kits = issue ? kitsOf(issue, random, now()) : [];
@@ -183,7 +184,7 @@ function kitsOf(issue: Issue, random: (length: number) => Uint8Array, created: n
 async function onlineMetadata(
   desk: Desk,
   base: Pick<FirstRound, "targets" | "batches">,
-  changed: { readonly batches?: RoleFile; readonly targets?: RoleFile },
+  changed: { readonly batches?: RoleFile; readonly targets?: RoleFile; readonly root?: RoleFile },
   statement: Uint8Array,
 ): Promise<Publication> {
   const { signer, now } = desk.deps;
@@ -198,7 +199,7 @@ async function onlineMetadata(
   const { publication } = await nextOnlineMetadata(
     metadataState(status, base),
     { ...changed, ...(dueStatement && { statement }) },
-    (role, signed) => signer.metadata({ role, signed }),
+    (role, signed) => signer.metadata({ role, signed, bridge: changed.root !== undefined }),
     at,
   );
   return publication;
@@ -214,7 +215,7 @@ function metadataState(
     targets,
     batches,
     ...(revocations && {
-      revocations: { version: revocations.version, file: assemble(revocations.signed, [revocations]) },
+      revocations: { version: revocations.version, file: assemble(revocations.signed, revocations.signatures) },
     }),
     snapshotVersion: versionOf(status, "snapshot"),
     timestampVersion: versionOf(status, "timestamp"),

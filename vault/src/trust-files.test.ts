@@ -33,7 +33,7 @@ interface Signed extends GenesisWorld {
 async function signedWorld(): Promise<Signed> {
   const world = await genesisWorld();
   const signed = assembleGenesis(world.genesis, await signedBy(world.genesis, world.trustees.slice(1, 4)), NOW);
-  return { ...world, signed, sign: (role, bytes) => signMetadata(world.online[role], bytes) };
+  return { ...world, signed, sign: async (role, bytes) => [await signMetadata(world.online[role], bytes)] };
 }
 
 function filesOf(...publications: readonly Publication[]): Map<string, Uint8Array> {
@@ -138,7 +138,7 @@ test("online roles live thirty days", async () => {
 
 test("a signature by the wrong online key does not get through", async () => {
   const world = await signedWorld();
-  const swapped: SignMetadata = (_, bytes) => signMetadata(world.online.revocations, bytes);
+  const swapped: SignMetadata = async (_, bytes) => [await signMetadata(world.online.revocations, bytes)];
   const next = await nextOnlineMetadata(genesisMetadata(world.signed), { statement: utf8("x") }, swapped, NOW);
   const first: Publication = {
     immutable: genesisFiles(world.genesis, world.signed, world.online.log.publicKey),

@@ -42,7 +42,7 @@ export interface MetadataState {
 export type OnlineRole = "snapshot" | "timestamp" | "revocations";
 
 /** Signs canonical bytes with the HSM's key of that role; the bounded signer decides whether it may. */
-export type SignMetadata = (role: OnlineRole, signedBytes: Uint8Array) => Promise<TufSignature>;
+export type SignMetadata = (role: OnlineRole, signedBytes: Uint8Array) => Promise<readonly TufSignature[]>;
 
 /**
  * Signed again every day, valid for thirty: a node that sees no refresh for a month has lost contact, and what it may
@@ -72,7 +72,7 @@ export async function nextOnlineMetadata(
 ): Promise<{ readonly state: MetadataState; readonly publication: Publication }> {
   const expires = now + ONLINE_LIFETIME_SECONDS;
   const signed = async (role: OnlineRole, version: number, bytes: Uint8Array): Promise<RoleFile> => {
-    return { version, file: assemble(bytes, [await sign(role, bytes)]) };
+    return { version, file: assemble(bytes, await sign(role, bytes)) };
   };
   const nextRevocations = (statement: Uint8Array): Promise<RoleFile> => {
     const version = (state.revocations?.version ?? 0) + 1;

@@ -356,10 +356,10 @@ test("metadata: wrong contents, versions, lifetimes and roles", async () => {
   await refuses("ERR_METADATA_REFUSED", () => revocations({ statement: utf8("an emptier list") }));
   await refuses("ERR_METADATA_REFUSED", () => revocations({ expires: NOW + 400 * DAY }));
   await refuses("ERR_METADATA_REFUSED", () => revocations({ expires: NOW - 1 }));
-  const { keyid, sig } = await revocations({});
+  const signatures = await revocations({});
   await refuses("ERR_METADATA_REFUSED", () => revocations({ expires: expires - 1 }));
 
-  const file = assemble(buildRevocations({ version: 1, expires, statement }), [{ keyid, sig }]);
+  const file = assemble(buildRevocations({ version: 1, expires, statement }), signatures);
   const roles = new Map([
     ["targets", { version: 1, file: authority.targetsFile }],
     ["batches", { version: authority.batchesVersion, file: authority.batches }],
@@ -375,8 +375,16 @@ test("metadata: wrong contents, versions, lifetimes and roles", async () => {
   const pointer = (version: number) =>
     buildTimestamp({ version, expires, snapshot: { version: 1, file: utf8("no snapshot") } });
   await refuses("ERR_METADATA_REFUSED", () => signer.metadata({ role: "timestamp", signed: pointer(1) }));
-  await snapshot([]);
+  const published = assemble(buildSnapshot({ version: 1, expires, roles }), await snapshot([]));
   await refuses("ERR_METADATA_REFUSED", () => signer.metadata({ role: "timestamp", signed: pointer(1) }));
+  const timestamp = (version: number) => {
+    const signed = buildTimestamp({ version, expires, snapshot: { version: 1, file: published } });
+    return signer.metadata({ role: "timestamp", signed });
+  };
+  await timestamp(1);
+  // Whoever could leap would use the versions up, and clients would never take another one.
+  for (const version of [3, 2 ** 31, 2 ** 32 - 1])
+    await refuses("ERR_METADATA_REFUSED", () => timestamp(version), /does not come after 1/);
   // A quorum role is not signed here at all, by whatever name it comes.
   const batches = buildBatches({ version: 9, expires, head: encodeHead(authority.head) });
   await refuses("ERR_METADATA_REFUSED", () => signer.metadata({ role: "revocations", signed: batches }));

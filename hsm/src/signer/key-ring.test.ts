@@ -14,7 +14,7 @@ import {
   SIGNATURE_BYTES,
   signatureInput,
 } from "@viafabric/schemas";
-import { buildRevocations, isMetadataSignature, keyId } from "@viafabric/tuf";
+import { assemble, buildRevocations, buildSnapshot, buildTimestamp, isMetadataSignature, keyId } from "@viafabric/tuf";
 import type { SoftHsmToken } from "../index.ts";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { type Batch, DAY, NOW, TestAuthority } from "./testkit.test.ts";
@@ -79,7 +79,8 @@ async function statementSigner(): Promise<PublicKey> {
 async function revocations(version: number) {
   const { statement } = await signer.state();
   const signed = buildRevocations({ version, expires: NOW + 30 * DAY, statement });
-  return { signed, ...(await signer.metadata({ role: "revocations", signed })) };
+  const [signature] = await signer.metadata({ role: "revocations", signed });
+  return { signed, ...signature! };
 }
 
 function refused(code: string): (error: unknown) => boolean {
@@ -141,4 +142,35 @@ test("a configuration of before, with one key for each role and no brackets, is 
   process = await startSigner(authority.configFile);
   signer = await connect(process.socket);
   assert.equal((await signer.state()).log.size, logged);
+});
+
+test("a root with another timestamp key: while clients change over the old one signs as well, and then no more", async () => {
+  const expires = NOW + 30 * DAY;
+  const { statement } = await signer.state();
+  const next = (await signer.state()).metadata.get("revocations")!.version + 1;
+  const revocations = buildRevocations({ version: next, expires, statement });
+  const file = assemble(revocations, await signer.metadata({ role: "revocations", signed: revocations }));
+  const request = await authority.trustRequest();
+  const { accepted } = await signer.state();
+  const roles = new Map([
+    ["targets", { version: accepted.targets, file: request.targets }],
+    ["batches", { version: accepted.batches, file: request.batches }],
+    ["revocations", { version: next, file }],
+  ]);
+  const snapshotSigned = buildSnapshot({ version: 1, expires, roles });
+  const snapshot = assemble(snapshotSigned, await signer.metadata({ role: "snapshot", signed: snapshotSigned }));
+  const timestamp = async (version: number, bridge: boolean) => {
+    const signed = buildTimestamp({ version, expires, snapshot: { version: 1, file: snapshot } });
+    return (await signer.metadata({ role: "timestamp", signed, bridge })).map(({ keyid }) => keyid);
+  };
+  const key = await authority.holdAnother("timestamp");
+  const [old] = authority.config.keys.timestamp;
+  assert.deepEqual(await timestamp(1, true), [keyId(old!.publicKey)]);
+  const root = await authority.nextRoot();
+  await signer.trust({ ...request, roots: [root], headProof: [] });
+  await append(authority.trustLeaf("root", 2, root));
+  assert.deepEqual(await timestamp(2, false), [keyId(key.publicKey)], "by itself the new key alone");
+  assert.deepEqual(await timestamp(2, true), [key, old!].map(({ publicKey }) => keyId(publicKey)), "asked again with it");
+  assert.deepEqual(await timestamp(3, true), [key, old!].map(({ publicKey }) => keyId(publicKey)));
+  assert.deepEqual(await timestamp(4, false), [keyId(key.publicKey)]);
 });

@@ -94,10 +94,11 @@ export const encodeParams = {
     ]),
   statement: (reissue: boolean): CborMap => new Map([["reissue", reissue]]),
   transcript: (bytes: Uint8Array): CborMap => new Map([["file", bytes]]),
-  metadata: ({ role, signed }: MetadataRequest): CborMap =>
+  metadata: ({ role, signed, bridge }: MetadataRequest): CborMap =>
     new Map<string, CborValue>([
       ["role", role],
       ["signed", signed],
+      ["bridge", bridge ?? false],
     ]),
 };
 
@@ -147,10 +148,11 @@ export const decodeParams = {
     return new Fields(params, ["file"], "ERR_FRAME").bytes("file");
   },
   metadata(params: CborMap): MetadataRequest {
-    const fields = new Fields(params, ["role", "signed"], "ERR_FRAME");
+    const fields = new Fields(params, ["role", "signed", "bridge"], "ERR_FRAME");
     const role = ONLINE_ROLES.find((name) => name === fields.text("role"));
-    if (!role) throw wrong("an online role");
-    return { role, signed: fields.bytes("signed") };
+    const bridge = fields.value("bridge");
+    if (!role || typeof bridge !== "boolean") throw wrong("an online role, and whether the key before signs as well");
+    return { role, signed: fields.bytes("signed"), bridge };
   },
 };
 
@@ -166,7 +168,12 @@ export function encodeStatus({ state, trusted }: BoundedSigner): CborValue {
     ["n", state.ledger.n],
     ["signed", [...state.signedManifests.keys()]],
     ["statement", state.statement],
-    ["metadata", new Map([...state.metadata].map(([role, m]) => [role, [m.version, m.signed, m.keyid, m.sig]]))],
+    [
+      "metadata",
+      new Map(
+        [...state.metadata].map(([role, m]) => [role, [m.version, m.signed, encodeTufSignatures(m.signatures)]]),
+      ),
+    ],
   ]);
 }
 
@@ -197,19 +204,28 @@ export function decodeStatus(value: CborValue): SignerStatus {
     statement: fields.bytes("statement"),
     metadata: new Map(
       [...metadata].map(([role, row]) => {
-        const [version, signed, keyid, sig] = asRow(row, 4);
-        if (typeof keyid !== "string") throw wrong("a key id is text");
-        const entry = { version: asInteger(version!), signed: asBytes(signed!), keyid, sig: asBytes(sig!) };
+        const [version, signed, signatures] = asRow(row, 3);
+        const entry = {
+          version: asInteger(version!),
+          signed: asBytes(signed!),
+          signatures: decodeTufSignatures(signatures!),
+        };
         return [oneOf(ONLINE_ROLES, role), entry];
       }),
     ),
   };
 }
 
-export function decodeTufSignature(value: CborValue): TufSignature {
-  const [keyid, sig] = asRow(value, 2);
-  if (typeof keyid !== "string") throw wrong("a key id is text");
-  return { keyid, sig: asBytes(sig!) };
+export function encodeTufSignatures(signatures: readonly TufSignature[]): CborValue {
+  return signatures.map(({ keyid, sig }) => [keyid, sig]);
+}
+
+export function decodeTufSignatures(value: CborValue): readonly TufSignature[] {
+  if (!Array.isArray(value) || value.length < 1 || value.length > 2) throw wrong("one or two signatures");
+  return (value as readonly CborValue[]).map((row) => {
+    const [keyid, sig] = asRow(row, 2);
+    return { keyid: asText(keyid!), sig: asBytes(sig!) };
+  });
 }
 
 export function asBytes(value: CborValue): Uint8Array {

@@ -11,6 +11,7 @@ import {
   delegatedRole,
   type FileInfo,
   fileInfo,
+  keyId,
   type MetaInfo,
   parseSigned,
   type Snapshot,
@@ -27,6 +28,11 @@ export interface MetadataRequest {
   readonly role: OnlineRole;
   /** Canonical signed part. */
   readonly signed: Uint8Array;
+  /**
+   * Also by the key that the root before this one names. A new root becomes visible after its metadata: for that moment
+   * clients judge snapshot and timestamp by the old one.
+   */
+  readonly bridge?: boolean;
 }
 
 /** 30 days, and a day for clocks and for rounding. */
@@ -34,21 +40,27 @@ export const ONLINE_SECONDS_MAX = 31 * 86_400;
 
 /**
  * @param held the keys of this signer for the role
- * @returns the version to sign and the key, or what was signed when the same bytes come again
+ * @param before the role under the root before, where its key is to sign as well
+ * @returns the version to sign and the keys, or what was signed when the same bytes come again
  */
 export function planMetadata(
   state: SignerState,
   trusted: TrustedState,
   held: readonly PublicKey[],
-  { role, signed }: MetadataRequest,
+  { role, signed }: Pick<MetadataRequest, "role" | "signed">,
   now: number,
-): { readonly version: number; readonly key: PublicKey } | { readonly again: SignedMetadata } {
+  before?: Role,
+): { readonly version: number; readonly keys: readonly PublicKey[] } | { readonly again: SignedMetadata } {
   const last = state.metadata.get(role);
-  if (last && equalBytes(last.signed, signed)) return { again: last };
+  const keys = keysOf(held, roleOf(trusted, role), before, role);
+  if (last && equalBytes(last.signed, signed)) {
+    const hasSigned = (key: PublicKey) => last.signatures.some(({ keyid }) => keyid === keyId(key));
+    return keys.every(hasSigned) ? { again: last } : { version: last.version, keys };
+  }
   const metadata = parseSigned(role === "revocations" ? "targets" : role, signed);
-  const key = roleKey(held, roleOf(trusted, role), role);
-  if (metadata.version <= (last?.version ?? 0))
-    throw refused(`${role} ${metadata.version} does not come after ${last?.version}, which was signed`);
+  // Exactly the next: a thief of the socket must not be able to use the versions up.
+  if (last && metadata.version !== last.version + 1)
+    throw refused(`${role} ${metadata.version} does not come after ${last.version}, which was signed`);
   if (metadata.expires <= now || metadata.expires > now + ONLINE_SECONDS_MAX)
     throw refused(`${role} expires at ${metadata.expires}, and now it is ${now}`);
   switch (metadata.type) {
@@ -61,7 +73,19 @@ export function planMetadata(
     case "timestamp":
       assertTimestamp(state, metadata);
   }
-  return { version: metadata.version, key };
+  return { version: metadata.version, keys };
+}
+
+/** A key of the old role that is not held any more cannot sign, and is no reason not to go on. */
+function keysOf(
+  held: readonly PublicKey[],
+  role: Role,
+  before: Role | undefined,
+  name: OnlineRole,
+): readonly PublicKey[] {
+  const key = roleKey(held, role, name);
+  const old = held.findLast((own) => before?.keys.some((known) => equalBytes(known.spki, own.spki)));
+  return old && !equalBytes(old.spki, key.spki) ? [key, old] : [key];
 }
 
 export function withMetadata(state: SignerState, role: OnlineRole, signed: SignedMetadata): SignerState {
@@ -106,9 +130,9 @@ function assertTimestamp(state: SignerState, { snapshot }: Timestamp): void {
   assertListed("snapshot.json", snapshot, known, known.version);
 }
 
-/** The file as it is published: the signed part with the one signature made here. */
-function publishedInfo({ version, signed, keyid, sig }: SignedMetadata): MetaInfo {
-  const file = assemble(signed, [{ keyid, sig }]);
+/** The file as it is published: the signed part with what was signed here. */
+function publishedInfo({ version, signed, signatures }: SignedMetadata): MetaInfo {
+  const file = assemble(signed, signatures);
   return { version, length: file.length, sha256: sha256(file) };
 }
 

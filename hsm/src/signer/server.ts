@@ -7,7 +7,7 @@ import { chmod, unlink } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { isCode, PRIVATE_FILE } from "@viafabric/platform";
 import { type CborValue, OperationError, VerificationError } from "@viafabric/schemas";
-import { decodeParams, encodeStatus } from "./messages.ts";
+import { decodeParams, encodeStatus, encodeTufSignatures } from "./messages.ts";
 import { decodeRequest, encodeAnswer, encodeFrame, FrameReader, type Request, refusalOf } from "./protocol.ts";
 import type { BoundedSigner, OpenBatch } from "./signer.ts";
 
@@ -134,10 +134,8 @@ async function perform(signer: BoundedSigner, visit: Visit, { method, params }: 
     case "transcript":
       await signer.transcript(decodeParams.transcript(params));
       return encodeStatus(signer);
-    case "metadata": {
-      const { keyid, sig } = await signer.metadata(decodeParams.metadata(params));
-      return [keyid, sig];
-    }
+    case "metadata":
+      return encodeTufSignatures(await signer.metadata(decodeParams.metadata(params)));
   }
 }
 

@@ -38,7 +38,7 @@ import type { SignerState } from "./state.ts";
 import { planStatement, withStatement } from "./statement.ts";
 import { BatchBodies, type BatchRequest, type Bodies, planBatch, planIssuer, withSignedBatch } from "./tokens.ts";
 import { acceptTranscript } from "./transcripts.ts";
-import { acceptTrust, originOf, type TrustRequest, verifyStored } from "./trust.ts";
+import { acceptTrust, originOf, rootBefore, type TrustRequest, verifyStored } from "./trust.ts";
 
 export interface SignerPlace {
   readonly hsm: Hsm;
@@ -58,7 +58,8 @@ export interface BoundedSigner {
   append(request: AppendRequest): Promise<Uint8Array>;
   /** @returns the status statement, a signed note. @param reissue the last one again */
   statement(reissue: boolean): Promise<Uint8Array>;
-  metadata(request: MetadataRequest): Promise<TufSignature>;
+  /** @returns one signature; two with `bridge` and another key than before */
+  metadata(request: MetadataRequest): Promise<readonly TufSignature[]>;
   /** Takes a transcript over, so that its leaf may be logged. */
   transcript(bytes: Uint8Array): Promise<void>;
 }
@@ -155,12 +156,14 @@ export async function openBoundedSigner(
     },
 
     async metadata(request) {
-      const { role, signed } = request;
-      const plan = planMetadata(memory.state, memory.need(), ring.held(role), request, clock());
-      if ("again" in plan) return plan.again;
-      const signature = await signMetadata(checked(ring.signer(plan.key)), signed);
-      await memory.keep(withMetadata(memory.state, role, { version: plan.version, signed, ...signature }));
-      return signature;
+      const { role, signed, bridge } = request;
+      const old = bridge && role !== "revocations" ? rootBefore(anchors, memory.state)?.roles[role] : undefined;
+      const plan = planMetadata(memory.state, memory.need(), ring.held(role), request, clock(), old);
+      if ("again" in plan) return plan.again.signatures;
+      const signatures: TufSignature[] = [];
+      for (const key of plan.keys) signatures.push(await signMetadata(checked(ring.signer(key)), signed));
+      await memory.keep(withMetadata(memory.state, role, { version: plan.version, signed, signatures }));
+      return signatures;
     },
   };
 }

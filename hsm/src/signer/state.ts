@@ -21,6 +21,7 @@ import {
   OperationError,
   type StationRange,
 } from "@viafabric/schemas";
+import type { TufSignature } from "@viafabric/tuf";
 
 /** Files of the trusted state in force, as published; verified again from the pinned root at every start. */
 export interface StoredTrust {
@@ -76,8 +77,8 @@ export type OnlineRole = (typeof ONLINE_ROLES)[number];
 export interface SignedMetadata {
   readonly version: number;
   readonly signed: Uint8Array;
-  readonly keyid: string;
-  readonly sig: Uint8Array;
+  /** One; two where a root has just changed the key of the role. */
+  readonly signatures: readonly TufSignature[];
 }
 
 export interface SignerState {
@@ -186,13 +187,20 @@ const CODECS: { readonly [Name in SmallPart]: Codec<SmallParts[Name]> } = {
   },
   statement: { encode: (note) => [note], decode: (p) => p.bytes() },
   metadata: {
-    encode: (metadata) => [new Map([...metadata].map(([role, m]) => [role, [m.version, m.signed, m.keyid, m.sig]]))],
+    encode: (metadata) => [
+      new Map(
+        [...metadata].map(([role, { version, signed, signatures }]) => {
+          return [role, [version, signed, signatures.map(({ keyid, sig }) => [keyid, sig])]];
+        }),
+      ),
+    ],
     decode: (parts) =>
       new Map(
         [...parts.map()].map(([role, value]) => {
           const p = new Parts(value);
-          const signed = { version: p.integer(), signed: p.bytes(), keyid: p.text(), sig: p.bytes() };
-          return [oneOf(ONLINE_ROLES, String(role)), signed];
+          const [version, signed] = [p.integer(), p.bytes()];
+          const signatures = p.rows((one): TufSignature => ({ keyid: one.text(), sig: one.bytes() }));
+          return [oneOf(ONLINE_ROLES, String(role)), { version, signed, signatures }];
         }),
       ),
   },

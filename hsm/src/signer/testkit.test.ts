@@ -305,6 +305,13 @@ export class TestAuthority {
     this.#targets = targets;
   }
 
+  /** Root 2, over the newest keys that the configuration holds. */
+  async nextRoot(): Promise<Uint8Array> {
+    const newest = (name: SignerKey): Role => ({ keys: [this.config.keys[name].at(-1)!.publicKey], threshold: 1 });
+    const roles = { root: QUORUM, targets: QUORUM, snapshot: newest("snapshot"), timestamp: newest("timestamp") };
+    return signByTrustees(buildRoot({ version: 2, expires: NOW + 700 * DAY, roles }));
+  }
+
   get rootFile(): Uint8Array {
     return this.#root.file;
   }

@@ -25,6 +25,7 @@ import {
   KEYS_PATH,
   POLICY_PATH,
   parseMetadata,
+  type Root,
   RULES_PATH,
   type TrustedState,
   verifyTrust,
@@ -85,6 +86,12 @@ export function acceptTrust(
 /** @param now undefined when the files were accepted before: they may have expired since */
 export function verifyStored(anchors: Anchors, trust: StoredTrust, now?: number): TrustedState {
   return verifyTrust({ pinned: { file: anchors.pinnedRoot }, ...trust }, now);
+}
+
+/** The root before the one in force; undefined under root v1. */
+export function rootBefore({ pinnedRoot }: Anchors, { trust }: Pick<SignerState, "trust">): Root | undefined {
+  const file = [pinnedRoot, ...(trust?.roots ?? [])].at(-2);
+  return file && parseMetadata("root", file).signed;
 }
 
 /** The log's name in the policy that trustees signed. @throws VerificationError ERR_SIGNER_KEY */
