@@ -105,6 +105,14 @@ export interface Metadata {
   readonly targetFiles: ReadonlyMap<string, Uint8Array>;
 }
 
+export type OnlineKeys = Readonly<Record<"snapshot" | "timestamp", Signer>>;
+
+/** How snapshot and timestamp are signed for one publication. */
+export interface OnlineSigning {
+  readonly version: number;
+  readonly keys: OnlineKeys;
+}
+
 export interface StatementOptions {
   readonly previous?: StatusState;
   readonly issued?: number;
@@ -220,9 +228,9 @@ export class StolenAuthority {
     );
   }
 
-  buildRoot(version: number, quorum: Role): Uint8Array {
-    const one = (name: SignerKey): Role => ({ keys: [this.keys[name].publicKey], threshold: 1 });
-    const roles = { root: quorum, targets: quorum, snapshot: one("snapshot"), timestamp: one("timestamp") };
+  buildRoot(version: number, quorum: Role, online: OnlineKeys = this.keys): Uint8Array {
+    const one = (signer: Signer): Role => ({ keys: [signer.publicKey], threshold: 1 });
+    const roles = { root: quorum, targets: quorum, snapshot: one(online.snapshot), timestamp: one(online.timestamp) };
     return buildRoot({ version, expires: NOW + 700 * DAY, roles });
   }
 
@@ -370,8 +378,13 @@ export class StolenAuthority {
   }
 
   /** A node's refresh from a server that says this. The online roles are signed anew: the thief can. */
-  async refresh(metadata: Metadata, bundles: readonly Bundle[], node = `node-${this.#refreshes++}`): Promise<Trust> {
-    const served = await this.#publish(metadata);
+  async refresh(
+    metadata: Metadata,
+    bundles: readonly Bundle[],
+    node = `node-${this.#refreshes++}`,
+    online: Partial<OnlineSigning> = {},
+  ): Promise<Trust> {
+    const served = await this.#publish(metadata, { version: ++this.#publications, keys: this.keys, ...online });
     const state: TrustedState = await refreshTrust({
       folder: path.join(this.folder, node),
       pinned: { file: this.rootFile },
@@ -382,7 +395,10 @@ export class StolenAuthority {
     return { ...state, policy: parsePolicy(utf8(state.policyText)) };
   }
 
-  async #publish({ roots, targets, batches, targetFiles }: Metadata): Promise<ReadonlyMap<string, Uint8Array>> {
+  async #publish(
+    { roots, targets, batches, targetFiles }: Metadata,
+    { version, keys }: OnlineSigning,
+  ): Promise<ReadonlyMap<string, Uint8Array>> {
     const files = new Map<string, Uint8Array>();
     const put = (role: string, version: number, file: Uint8Array) =>
       files.set(`tuf/metadata/${metadataFileName(role, version)}`, file);
@@ -392,12 +408,11 @@ export class StolenAuthority {
       ["batches", { version: versionOf(batches), file: batches }],
     ]);
     for (const [role, { version, file }] of listed) put(role, version, file);
-    const version = ++this.#publications;
     const expires = NOW + 20 * DAY;
-    const snapshot = await signBy([this.keys.snapshot], buildSnapshot({ version, expires, roles: listed }));
+    const snapshot = await signBy([keys.snapshot], buildSnapshot({ version, expires, roles: listed }));
     put("snapshot", version, snapshot);
     const timestamp = buildTimestamp({ version, expires, snapshot: { version, file: snapshot } });
-    files.set("tuf/metadata/timestamp.json", await signBy([this.keys.timestamp], timestamp));
+    files.set("tuf/metadata/timestamp.json", await signBy([keys.timestamp], timestamp));
     for (const [name, bytes] of targetFiles) files.set(`tuf/targets/${targetFileName(name, sha256(bytes))}`, bytes);
     return files;
   }

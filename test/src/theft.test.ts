@@ -33,7 +33,7 @@ import {
   type Trust,
   verifyBundle,
 } from "@viafabric/verifier";
-import { type Planes, seededSigner } from "./authority.ts";
+import { type Planes, seededSigner, setsOf } from "./authority.ts";
 import {
   type Bundle,
   COUNT,
@@ -42,6 +42,7 @@ import {
   leafOf,
   type Metadata,
   NOW,
+  type OnlineSigning,
   ORIGIN,
   type StatementOptions,
   StolenAuthority,
@@ -174,6 +175,29 @@ const FORGERIES: Readonly<Record<string, () => Promise<string>>> = {
     const { signed, bundles, targetFiles } = await forgedHead();
     return served({ roots: [root], targets, batches: await signBy([mallory], signed), targetFiles }, bundles);
   },
+  async "a key list with the thief's own issuer, signed by every online key"() {
+    const mallory = seededSigner("mallory issuer");
+    const files = world.targetFiles(world.keyEntries(entry(mallory, "issuer")));
+    const targets = await signBy(Object.values(world.keys), world.buildTargets(2, files));
+    const { signed, bundles, targetFiles } = await forgedHead({ issuer: mallory.publicKey.kid }, mallory);
+    const all = new Map([...targetFiles, ...files]);
+    const batches = await signBy(Object.values(world.keys), signed);
+    return served({ roots: [], targets, batches, targetFiles: all }, bundles);
+  },
+  async "a root that makes the online keys trustees, signed by all of them and k - 1"() {
+    const hands = [...world.corrupt, ...Object.values(world.keys)];
+    const quorum = { keys: hands.map(({ publicKey }) => publicKey), threshold: 3 };
+    const root = await signBy(hands, world.buildRoot(2, quorum));
+    const files = world.targetFiles(world.keyEntries());
+    const targets = await signBy(hands, world.buildTargets(2, files, quorum));
+    const { signed, bundles, targetFiles } = await forgedHead();
+    return served({ roots: [root], targets, batches: await signBy(hands, signed), targetFiles }, bundles);
+  },
+  async "asking the signer for a root that k - 1 signed"() {
+    const root = await signBy(world.corrupt, world.buildRoot(2, world.quorum));
+    await world.signer.trust({ ...world.honest, roots: [root], headProof: [] });
+    return "accept";
+  },
   async "asking the signer for tokens of a batch nobody approved"() {
     const { draft, bundles } = await forgedHead();
     const proof = await buildInclusionProof(1, 2, subtreeOf(bundles.map(leafOf)));
@@ -198,6 +222,9 @@ const FORGERIES: Readonly<Record<string, () => Promise<string>>> = {
   },
 };
 
+/** Of DESIGN's table and the threat model: what a thief gains, shown to be no more than that. */
+const TABLE: (readonly [gains: string, bound: string])[] = [];
+
 test("new tokens: none is accepted, whatever is signed and served", async (t) => {
   const refusals: string[] = [];
   for (const [name, forge] of Object.entries(FORGERIES)) {
@@ -211,6 +238,7 @@ test("new tokens: none is accepted, whatever is signed and served", async (t) =>
   }
   t.diagnostic(`0 of ${refusals.length} accepted\n${refusals.join("\n")}`);
   assert.equal((await world.signer.state()).log.size, world.log.length, "nor is anything in the signer's log");
+  TABLE.push([`new tokens: none, in ${refusals.length} ways`, "a manifest root under a head that a quorum signed"]);
 });
 
 test("with the key of one trustee more, the same head is taken: the attacks lack nothing else", async () => {
@@ -230,6 +258,7 @@ test("gained: hiding batches, until the metadata expires; a statement that names
   assert.deepEqual([await on(NOW + 80 * DAY), await on(end)], ["accept", "trust-expired"]);
   const newer = await statusOf(HONEST, { batches: 3 }, hidden);
   assert.equal(verdict(world.bundle.compact[0]!, { ...node, status: newer }), "head-too-old");
+  TABLE.push(["hiding batches, an old head", "quorum-signed expiry; a statement that names the version"]);
 });
 
 test("gained: early release of tokens that were approved; whoever replays the log sees it", async () => {
@@ -246,14 +275,67 @@ test("gained: early release of tokens that were approved; whoever replays the lo
     status.sets.map(({ set }) => Buffer.from(setRoot(set, COUNT)).toString("hex"));
   assert.deepEqual(signedRoots(node.status!), replayed, "the honest statement is the replay");
   assert.notDeepEqual(signedRoots(early), replayed);
+  TABLE.push(["early release of approved tokens", "whoever replays the log sees it"]);
 });
 
-test("gained: un-revoking, for a newcomer alone; a node that has seen the revocation keeps it", async () => {
+test("gained: un-revoking and un-suspending, for who saw nothing newer than the floor", async () => {
+  const before = await statusOf({ revoked: [1], suspended: [2], unreleased: [6, 7] });
   const freed = { unreleased: [6, 7] };
-  const newcomer = await statusOf(freed);
-  assert.equal(verdict(world.bundle.compact[1]!, { ...node, status: newcomer }), "accept");
-  const informed = await statusOf(freed, { previous: node.status!, issued: NOW + 60 });
-  assert.equal(verdict(world.bundle.compact[1]!, { ...node, status: informed }, NOW + 60), "revoked");
+  const verdicts = (status: StatusState, now = NOW) =>
+    [1, 2].map((index) => verdict(world.bundle.compact[index]!, { ...node, status }, now));
+  assert.deepEqual(verdicts(await statusOf(freed)), ["accept", "accept"], "a newcomer, and a head without a floor");
+  const informed = await statusOf(freed, { previous: before, issued: NOW + 60 });
+  assert.deepEqual(verdicts(informed, NOW + 60), ["revoked", "suspended"], "who has seen it keeps it");
+  // A head that trustees signed since names what was revoked and suspended then: a newcomer may not fall below it.
+  const [revoked, suspended] = [before.sets[0].set, before.sets[1].set];
+  const floor = {
+    epoch: 1,
+    n: COUNT,
+    logSize: world.log.length,
+    revokedRoot: setRoot(revoked, COUNT),
+    suspendedRoot: setRoot(suspended, COUNT),
+  };
+  const floored: Trust = { ...trust, head: { ...trust.head, floor } };
+  const { note, sets } = await world.forgeStatement(freed);
+  const evidence = { note, sets, between: [], reinstatements: [] };
+  const newcomer = advanceStatus(floored, undefined, { ...evidence, floor: [revoked, suspended] });
+  assert.deepEqual(verdicts(newcomer), ["revoked", "suspended"]);
+  const emptied = setsOf({}, 1, COUNT);
+  for (const held of [undefined, [emptied[0].set, emptied[1].set] as const])
+    assert.throws(
+      () => advanceStatus(floored, undefined, { ...evidence, floor: held }),
+      (error) => error instanceof Refusal && error.code === "floor-missing",
+      "the floor cannot be left out or emptied",
+    );
+  TABLE.push([
+    "un-revoke, un-suspend, for who saw nothing newer than the floor",
+    "the union rule; the floor in the head",
+  ]);
+});
+
+test("gained: a fast-forward, for the nodes it reached; a root with other online keys ends it", async () => {
+  const bundles = [world.bundle];
+  await world.refresh(world.honest, bundles, "victim", { version: 2 ** 31 });
+  const refresh = (metadata: Metadata, online: Partial<OnlineSigning> = {}) =>
+    world.refresh(metadata, bundles, "victim", online);
+  const refused = (code: string) => (error: unknown) => error instanceof CodedError && error.code === code;
+  await assert.rejects(refresh(world.honest), refused("ERR_ROLLBACK"), "every true version is older now");
+  const keys = { snapshot: seededSigner("next snapshot"), timestamp: seededSigner("next timestamp") };
+  const signed = world.buildRoot(2, world.quorum, keys);
+  const roots = [await signBy(world.trustees.slice(0, 3), signed)];
+  const rotated = { ...world.honest, roots };
+  const healed = await refresh(rotated, { keys });
+  assert.equal(healed.batchesVersion, 2);
+  assert.equal(verdict(world.bundle.compact[0]!, { ...node, trust: healed }), "accept");
+  await assert.rejects(
+    refresh(rotated, { version: 2 ** 32 - 1 }),
+    refused("ERR_THRESHOLD"),
+    "the stolen keys are nobody's",
+  );
+  const later = await refresh(rotated, { keys });
+  assert.equal(later.batchesVersion, 2);
+  // The signer itself goes up one by one, so whoever has its socket cannot use the versions up.
+  TABLE.push(["a fast-forward of snapshot and timestamp", "a root with other keys; the signer counts by one"]);
 });
 
 test("gained: a fork of the log, where no witness is required", async () => {
@@ -264,4 +346,11 @@ test("gained: a fork of the log, where no witness is required", async () => {
     formatVerifierKey(noteVerifier(name, parsePublicKey(of.spki)));
   const text = `log ${key(ORIGIN, world.keys.log.publicKey)}\nwitness w ${key("w.example", witness.publicKey)}\nquorum w\n`;
   assert.throws(() => verifyCheckpoint(parsePolicy(utf8(text)), fork), CodedError);
+  TABLE.push(["a fork of the log, where no witness quorum is required", "witnesses; heads name a log size and root"]);
+});
+
+test("what a thief of server, PIN and every online key gains, and what bounds it", (t) => {
+  assert.equal(TABLE.length, 6, "every row was shown above");
+  const width = Math.max(...TABLE.map(([gains]) => gains.length));
+  t.diagnostic(["", ...TABLE.map(([gains, bound]) => `${gains.padEnd(width)}  |  ${bound}`)].join("\n"));
 });
