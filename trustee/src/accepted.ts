@@ -40,6 +40,8 @@ export interface Accepted {
   /** The manifest tree under the accepted head. */
   readonly manifests: MerkleFrontier;
   readonly log: VerifiedLog;
+  /** Nothing that is current is published: only what ends that may be signed. */
+  readonly expired: boolean;
 }
 
 /** The log as its checkpoint has it, proven to extend what the accepted head names. */
@@ -60,7 +62,8 @@ const STATEMENT_BYTES_MAX = 2048;
 export async function acceptPublished(home: Home, mirrors: readonly Mirror[], now: number): Promise<Accepted> {
   // Lifetimes are signed by this clock, and what it calls living may be long over.
   await assertClock(home.trust, now);
-  return (await tryMirrors(mirrors, (fetch) => acceptFrom(home, fetch, now))).value;
+  const current = ({ expired }: Accepted): boolean => !expired;
+  return (await tryMirrors(mirrors, (fetch) => acceptFrom(home, fetch, now), current)).value;
 }
 
 async function acceptFrom(home: Home, fetch: FetchFile, now: number): Promise<Accepted> {
@@ -71,13 +74,20 @@ async function acceptFrom(home: Home, fetch: FetchFile, now: number): Promise<Ac
   });
   const batches = subFolder(fetch, "batches");
   const prove = (oldSize: number, head: Pick<Head, "size" | "root">) => proveConsistency(batches, oldSize, head);
-  const trust = await refreshTrust({ folder: home.trust, pinned, fetch, prove, now });
+  const options = { folder: home.trust, pinned, fetch, prove, now };
+  let expired = false;
+  const trust = await refreshTrust(options).catch((error: unknown) => {
+    if (!(error instanceof VerificationError) || error.code !== "ERR_METADATA_EXPIRED") throw error;
+    // Everybody else waits for the trustees to sign again. They cannot wait for themselves.
+    expired = true;
+    return refreshTrust({ ...options, evenExpired: true });
+  });
   const { head } = trust;
   const manifests = (await openTree(batches, head)).frontierAt(head.size);
   const log = await openLog(home, fetch, trust);
   // The accepted head was signed by a quorum; a log that does not contain what it names was rewritten since.
   await log.verifyAt(head.log);
-  return { trust, before, manifests: await manifests, log };
+  return { trust, before, manifests: await manifests, log, expired };
 }
 
 /** What was accepted last, without a network. @throws OperationError ERR_TRUST_MISSING */

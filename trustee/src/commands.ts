@@ -214,13 +214,13 @@ export async function sign(
   const { review: looked } = await review(session, id);
   const decisions = decisionsOn("sign", looked.proposal, looked.parts, session.now());
   return withJournal(session.home, async (journal) => {
-    for (const decision of decisions) verifyDecision(journal.decisions, decision);
+    for (const decision of decisions) verifyDecision(journal.decisions, decision, looked.dead);
     const own = await readOwnKey(session.home);
     assertVoice(looked, own);
     assertTaken(looked, own);
     if (!(await consent(looked))) return undefined;
     const signer = await openSigner(session.home, await passphrase());
-    for (const decision of decisions) await journal.record(decision);
+    for (const decision of decisions) await journal.record(decision, looked.dead);
     const desk = await openDesk(session);
     await desk.approve(signer, id, await approvalBy(signer, looked));
     return looked;

@@ -15,6 +15,8 @@ import {
 import {
   createProposal,
   createRotation,
+  deadRoots,
+  detachFormer,
   metadataSigners,
   type Proposal,
   provenRejections,
@@ -48,6 +50,8 @@ export interface Review {
   readonly rejections: readonly Rejection[];
   /** As the vault tells: nothing that is signed says who asked, or what became of the proposal. */
   readonly told: Pick<ProposalDetail, "state" | "requestedBy" | "ownApprovals">;
+  /** Roots of which this proposal brings the proof that they can never be published. */
+  readonly dead: ReadonlySet<string>;
   readonly [reviewed]: true;
 }
 
@@ -66,6 +70,11 @@ export async function reviewProposal(
   if (!equalBytes(shown, id)) throw mismatch(`the bytes sent for ${formatHex(id)} are those of ${formatHex(shown)}`);
   const content = reviewContent(detail, accepted, now);
   const { batches, quorums } = content;
+  if (accepted.expired && detail.role !== "root" && isMoreThanRenewal(content))
+    throw new VerificationError(
+      "ERR_METADATA_EXPIRED",
+      "what is published has expired, or news is being held back: only its renewal is signed",
+    );
   if (batches) await verifyHead(batches, accepted);
   // Who has to sign comes from what was accepted here, never from what the vault says about it.
   const { proposal, parts } = proposed(detail, quorums);
@@ -75,10 +84,12 @@ export async function reviewProposal(
   if (expires <= now) throw new VerificationError("ERR_PROPOSAL_CLOSED", "the proposal has expired");
   const approvals = metadataSigners(content.quorums[0]!, { signedBytes: signed, signatures: detail.approvals }).length;
   const { changes, expires: lives } = content;
-  const rejections = provenRejections(proposal, accepted.trust.authority, detail.rejections);
+  const { root, authority } = accepted.trust;
+  const dead = deadRoots(detachFormer(detail.attachments), authority, root.roles.root);
+  const rejections = provenRejections(proposal, authority, detail.rejections);
   const { state, requestedBy, ownApprovals } = detail;
   const told = { state, requestedBy, ownApprovals };
-  const rest = { changes, batches, rejections, told };
+  const rest = { changes, batches, rejections, told, dead };
   return { proposal, parts, words: formatWords(id), approvals, expires: lives, ...rest } as Review;
 }
 
@@ -87,6 +98,11 @@ export function idOf({ role, signed, parts }: Pick<ProposalDetail, "role" | "sig
   if ((role === "root") !== (parts !== undefined))
     throw new FormatError("ERR_PROPOSAL", "a root is proposed together with targets and batches, and nothing else is");
   return parts ? rotationId({ root: signed, ...parts }) : sha256(signed);
+}
+
+/** On a state that may be an old one nothing is built; it is only signed for another while. */
+function isMoreThanRenewal({ changes, batches }: Content): boolean {
+  return batches ? batches.batches.length > 0 : changes.length > 0;
 }
 
 type Content = TrustReview & { readonly batches?: BatchesReview };

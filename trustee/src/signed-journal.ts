@@ -33,17 +33,19 @@ export interface Decision {
 export interface SignedJournal {
   readonly decisions: readonly Decision[];
   /** @throws VerificationError ERR_PROPOSAL_TWICE; then nothing was written */
-  record(decision: Decision): Promise<void>;
+  record(decision: Decision, dead?: ReadonlySet<string>): Promise<void>;
   close(): Promise<void>;
 }
+
+const NONE_DEAD: ReadonlySet<string> = new Set();
 
 export async function openSignedJournal(file: string): Promise<SignedJournal> {
   const journal: Journal = await openJournal(file);
   const decisions = journal.records.map((record) => decodeDecision(file, record));
   return {
     decisions,
-    async record(decision) {
-      verifyDecision(decisions, decision);
+    async record(decision, dead) {
+      verifyDecision(decisions, decision, dead);
       // The same decision again changes nothing, so that an interrupted command may be repeated.
       if (decisions.some((known) => known.kind === decision.kind && equalBytes(known.id, decision.id))) return;
       await journal.append(encodeDecision(decision));
@@ -53,8 +55,15 @@ export async function openSignedJournal(file: string): Promise<SignedJournal> {
   };
 }
 
-/** @throws VerificationError ERR_PROPOSAL_TWICE */
-export function verifyDecision(decisions: readonly Decision[], { kind, role, version, id }: Decision): void {
+/**
+ * @param dead roots that can never be published, by SHA-256 of their signed part in hex: another one of their version
+ * may be signed. @throws VerificationError ERR_PROPOSAL_TWICE
+ */
+export function verifyDecision(
+  decisions: readonly Decision[],
+  { kind, role, version, id }: Decision,
+  dead: ReadonlySet<string> = NONE_DEAD,
+): void {
   if (kind === "event") return;
   const name = role === "" ? "a rotation" : `${role} ${version}`;
   for (const known of decisions) {
@@ -66,7 +75,7 @@ export function verifyDecision(decisions: readonly Decision[], { kind, role, ver
           ? `this proposal for ${name} was already signed here`
           : `this proposal for ${name} was rejected here`,
       );
-    if (role === "") continue;
+    if (role === "" || (role === "root" && !same && dead.has(formatHex(known.id)))) continue;
     if (kind === "sign" && known.kind === "sign" && !same && known.role === role && known.version === version)
       throw new VerificationError(
         "ERR_PROPOSAL_TWICE",

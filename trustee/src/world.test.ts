@@ -116,6 +116,8 @@ export interface World {
   readonly statusEvents: Map<string, { body: Uint8Array; signatures: Map<string, Uint8Array> }>;
   head: Head;
   batchesVersion: number;
+  /** Of the vault and of every session. */
+  now: number;
   /** Applied to every answer before it is sent. */
   falsify: (path: string, answer: unknown) => unknown;
   session(i: number): Session;
@@ -137,6 +139,8 @@ export interface GivenParts {
   readonly batches: Uint8Array;
   /** Cards of those who join. */
   readonly cards: readonly Uint8Array[];
+  /** Of targets and batches, where they are made here. */
+  readonly version: number;
 }
 
 export interface Draft {
@@ -193,6 +197,7 @@ class TestVault implements World {
   readonly authority: Uint8Array;
   head: Head;
   batchesVersion = 1;
+  now = NOW;
   url = "";
   falsify = (_path: string, answer: unknown): unknown => answer;
   readonly #places: { readonly public: string; readonly staging: string };
@@ -221,7 +226,12 @@ class TestVault implements World {
   }
 
   session(i: number): Session {
-    return { home: this.homes[i]!, vaultUrl: this.url, mirrors: openMirrors([this.#places.public]), now: () => NOW };
+    return {
+      home: this.homes[i]!,
+      vaultUrl: this.url,
+      mirrors: openMirrors([this.#places.public]),
+      now: () => this.now,
+    };
   }
 
   async start(): Promise<void> {
@@ -325,9 +335,9 @@ class TestVault implements World {
       quota: 10,
       unit: "cpu_hours",
       policyRoot: sha256(LINEAGE),
-      nbf: NOW,
-      claimBy: NOW + 90 * DAY,
-      exp: NOW + 365 * DAY,
+      nbf: this.now,
+      claimBy: this.now + 90 * DAY,
+      exp: this.now + 365 * DAY,
       claim: "card",
       layout: "compact",
       tagClass: "ntag213",
@@ -353,17 +363,17 @@ class TestVault implements World {
       size: tree.length,
       root: rootOf(tree.map((leaf) => hashLeaf(leaf))),
       next: bodies.first + count,
-      issued: NOW,
+      issued: this.now,
     });
     const head = encodeHead(change.head?.(planned) ?? planned);
     const version = change.version ?? this.batchesVersion + 1;
-    const signed = buildBatches({ version, expires: change.expires ?? NOW + 120 * DAY, head });
+    const signed = buildBatches({ version, expires: change.expires ?? this.now + 120 * DAY, head });
     const quorum = parseSigned("root", await read(path.join(this.genesis, "root.json"))).roles.targets;
     const proposal: Proposal = createProposal({
       role: "batches",
       signed,
-      created: NOW,
-      expires: NOW + 14 * DAY,
+      created: this.now,
+      expires: this.now + 14 * DAY,
       quorums: [quorum],
     });
     const open: OpenEvent = {
@@ -381,19 +391,19 @@ class TestVault implements World {
     const targets =
       given.targets ??
       buildTargets({
-        version: 2,
-        expires: NOW + 300 * DAY,
+        version: given.version ?? 2,
+        expires: this.now + 300 * DAY,
         targets: before.targets,
         batches: next,
         revocations: before.delegations.find(({ name }) => name === "revocations")!.role,
       });
-    const head = encodeHead(this.#headNow({ ...this.head, issued: NOW }));
-    const version = this.batchesVersion + 1;
-    const batches = given.batches ?? buildBatches({ version, expires: NOW + 120 * DAY, head });
+    const head = encodeHead(this.#headNow({ ...this.head, issued: this.now }));
+    const version = given.version ?? this.batchesVersion + 1;
+    const batches = given.batches ?? buildBatches({ version, expires: this.now + 120 * DAY, head });
     const events = createRotation({
       signed: { root, targets, batches },
-      created: NOW,
-      expires: NOW + 14 * DAY,
+      created: this.now,
+      expires: this.now + 14 * DAY,
       quorums: [old, next],
     });
     const open: OpenEvent = {
@@ -512,20 +522,20 @@ class TestVault implements World {
         const of = (hex: string | undefined) => ({ keyid: value.keyid!, sig: parseHex(hex!) });
         const { targets, batches } = value.parts!;
         const approvals = { root: of(value.signature), targets: of(targets), batches: of(batches) };
-        const { root, ...parts } = approveRotation({ root: open.event, ...open.parts }, approvals, NOW);
+        const { root, ...parts } = approveRotation({ root: open.event, ...open.parts }, approvals, this.now);
         [open.event, open.parts] = [root, parts];
-        return { state: stateOf(root, NOW) };
+        return { state: stateOf(root, this.now) };
       }
       open.event =
         what === "approvals"
-          ? approve(open.event, { keyid: value.keyid!, sig: parseHex(value.signature!) }, NOW)
+          ? approve(open.event, { keyid: value.keyid!, sig: parseHex(value.signature!) }, this.now)
           : reject(
               open.event,
               this.authority,
               { keyid: value.keyid!, reason: value.reason!, signature: parseHex(value.signature!) },
-              NOW,
+              this.now,
             );
-      return { state: stateOf(open.event, NOW) };
+      return { state: stateOf(open.event, this.now) };
     }
     const bytes = id ? this.statusEvents.get(id)!.body : parseBase64(value.body!);
     const name = formatHex(sha256(bytes));
@@ -543,7 +553,7 @@ class TestVault implements World {
       this.authority,
       proof,
       { method: request.method!, path: url.pathname + url.search, body },
-      NOW,
+      this.now,
     );
     return formatHex(proof.kid);
   }
@@ -564,7 +574,7 @@ class TestVault implements World {
       words: formatWords(proposal.id),
       role: proposal.role,
       version: proposal.version,
-      state: stateOf(open.event, NOW),
+      state: stateOf(open.event, this.now),
       created: proposal.created,
       expires: proposal.expires,
       threshold: proposal.quorums[0]!.threshold,

@@ -3,6 +3,7 @@ export * from "./attachments.ts";
 export * from "./builders.ts";
 export * from "./canonical.ts";
 export * from "./cards.ts";
+export * from "./former-rotation.ts";
 export * from "./genesis-signatures.ts";
 export * from "./keys.ts";
 export * from "./metadata.ts";

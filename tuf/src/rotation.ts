@@ -24,7 +24,12 @@ const DOMAIN = utf8("viafabric/rotation/v1\0");
 
 /** @param signed the exact bytes to be signed */
 export function rotationId(signed: Rotated<Uint8Array>): Uint8Array {
-  return sha256(concat(DOMAIN, ...ROTATION_ROLES.map((role) => sha256(signed[role]))));
+  return rotationIdOf({ root: sha256(signed.root), targets: sha256(signed.targets), batches: sha256(signed.batches) });
+}
+
+/** @param hashes SHA-256 of the bytes to be signed */
+export function rotationIdOf(hashes: Rotated<Uint8Array>): Uint8Array {
+  return sha256(concat(DOMAIN, ...ROTATION_ROLES.map((role) => hashes[role])));
 }
 
 /**

@@ -111,7 +111,11 @@ export function reject(event: SigningEvent, authority: Uint8Array, rejection: Re
   verifyRejection(event.proposal, authority, rejection);
   const { keyid } = rejection;
   const add = (voices: Voices): Voices => ({ ...voices, rejections: [...voices.rejections, rejection] });
-  return spoken(event, "rejections", keyid) ? event : speak(event, keyid, now, add);
+  if (spoken(event, "rejections", keyid)) return event;
+  // A dead root is still rejected: only rejections prove that it cannot be published any more (former-rotation.ts).
+  const isDeadRoot = event.proposal.role === "root" && DEAD.includes(stateOf(event, now));
+  if (isDeadRoot && !spoken(event, "approvals", keyid)) return { ...event, late: add(event.late) };
+  return speak(event, keyid, now, add);
 }
 
 /**
@@ -174,10 +178,12 @@ export async function signRejection(
   return { keyid: keyId(signer.publicKey), reason, signature };
 }
 
+const DEAD: readonly EventState[] = ["expired", "superseded", "rejected"];
+
 /** A frozen file stays as it is, so what comes later is kept beside it; a dead proposal takes nothing any more. */
 function speak(event: SigningEvent, keyid: string, now: number, add: (voices: Voices) => Voices): SigningEvent {
   const state = stateOf(event, now);
-  if (state === "expired" || state === "superseded" || state === "rejected")
+  if (DEAD.includes(state))
     throw new VerificationError("ERR_PROPOSAL_CLOSED", `proposal ${formatHex(event.proposal.id)} is ${state}`);
   if (spoken(event, "approvals", keyid) || spoken(event, "rejections", keyid))
     throw new VerificationError("ERR_PROPOSAL_CLOSED", `${keyid} has already spoken on this proposal`);

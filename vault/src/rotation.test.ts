@@ -4,7 +4,16 @@ import { cp, readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { openKeystore } from "@viafabric/platform";
-import { decodeLeaf, formatBase64, kidText, type Signer } from "@viafabric/schemas";
+import {
+  decodeLeaf,
+  formatBase64,
+  formatHex,
+  kidText,
+  parseBase64,
+  parseHex,
+  type Signer,
+  sha256,
+} from "@viafabric/schemas";
 import { parsePolicy } from "@viafabric/transparency-log";
 import {
   folderFetch,
@@ -13,7 +22,7 @@ import {
   readEntries,
   subFolder,
 } from "@viafabric/transparency-log/client";
-import { createEnrolmentCard, parseMetadata } from "@viafabric/tuf";
+import { createEnrolmentCard, deadRoots, detachFormer, parseMetadata, signRejection } from "@viafabric/tuf";
 import { refreshTrust } from "@viafabric/tuf/client";
 import { DAY, genesisWorld, NOW, namedSigner, signedBy } from "./fixtures.test.ts";
 import { assembleGenesis } from "./genesis-folder.ts";
@@ -50,6 +59,11 @@ async function isPublished(vault: LivingVault, id: string): Promise<void> {
 
 async function cardOf(signer: Signer, name: string): Promise<string> {
   return formatBase64((await createEnrolmentCard(signer, { name, role: "trustee" })).bytes);
+}
+
+async function rejectAs(vault: LivingVault, trustee: Signer, id: string): Promise<void> {
+  const { keyid, reason, signature } = await signRejection(trustee, vault.authority, parseHex(id), "not agreed");
+  await vault.send(trustee, "POST", `/events/${id}/rejections`, { keyid, reason, signature: formatHex(signature) });
 }
 
 /** A client of ours, and inside it tuf-js: from root 1, or from what it accepted before. */
@@ -108,7 +122,21 @@ test("a trustee is replaced: old and new sign once, clients follow at every mome
   await clientOf(vault, informed, vault.home.public);
 
   const change = { add: [await cardOf(D, "A fourth")], remove: [kidText(C.publicKey)] };
+  const first = await requestedRotation(vault, A, change);
+  for (const trustee of [B, C]) await rejectAs(vault, trustee, first);
+  assert.equal((await vault.send(undefined, "GET", `/events/${first}`)).state, "rejected");
+  await rejectAs(vault, A, first);
+  await assert.rejects(approveAs(vault, A, first), /ERR_PROPOSAL_CLOSED/);
+
   const id = await requestedRotation(vault, A, change);
+  const { attachments, signed } = await vault.send(undefined, "GET", `/events/${id}`);
+  const evidence = new Map(
+    Object.entries(attachments as Record<string, string>).map(([name, text]) => [name, parseBase64(text)]),
+  );
+  const former = detachFormer(evidence);
+  const [dead] = deadRoots(former, vault.authority, before.trusted.root.roles.root);
+  assert.equal(former[0]!.rejections.length, 3, "a dead root is rejected still");
+  assert.ok(dead !== undefined && dead !== formatHex(sha256(parseBase64(String(signed)))), "and another one is proposed");
   await assert.rejects(vault.send(D, "POST", "/rotation-requests", change), /ERR_UNAUTHORIZED/);
   await approveAs(vault, A, id);
   await approveAs(vault, C, id);
@@ -120,7 +148,8 @@ test("a trustee is replaced: old and new sign once, clients follow at every mome
   const { trusted, files } = await publishedBy(vault);
   assert.deepEqual(
     [trusted.rootVersion, trusted.targetsVersion, trusted.batchesVersion],
-    [2, before.trusted.targetsVersion + 1, before.trusted.batchesVersion + 1],
+    [2, before.trusted.targetsVersion + 2, before.trusted.batchesVersion + 2],
+    "the versions of the rejected one are burned, but for the root's",
   );
   assert.deepEqual(trusted.trustees.keys.map(kidText).sort(), [A, B, D].map((each) => kidText(each.publicKey)).sort());
   assert.deepEqual(trusted.approvers.keys.map(kidText).sort(), trusted.trustees.keys.map(kidText).sort());
@@ -154,7 +183,7 @@ test("a trustee is replaced: old and new sign once, clients follow at every mome
   assert.deepEqual(
     [...seen].sort(),
     ["informed", "newcomer"].flatMap((name) =>
-      ["root 1, targets 1", "root 1, targets 2", "root 2, targets 2"].map((versions) => `${name}: ${versions}`),
+      ["root 1, targets 1", "root 1, targets 3", "root 2, targets 3"].map((versions) => `${name}: ${versions}`),
     ),
     "the old world, the new one under the old root, the new one",
   );
@@ -167,7 +196,7 @@ test("a trustee is replaced: old and new sign once, clients follow at every mome
     const leaf = decodeLeaf(entry);
     if (leaf.type === "trust" && leaf.kind !== "statement") kinds.push(`${leaf.kind} ${leaf.number}`);
   }
-  assert.deepEqual(kinds.slice(-3), ["root 2", "targets 2", "batches 3"]);
+  assert.deepEqual(kinds.slice(-3), ["root 2", "targets 3", "batches 4"]);
 
   // From now on it is D who has a say, and C who has none.
   await vault.service.stop();

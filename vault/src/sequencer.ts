@@ -16,7 +16,14 @@ import { validateRequests } from "./issuance.ts";
 import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
 import { whyDisallowed, whyOvertaken } from "./obsolete.ts";
-import { isRenewalDue, isRenewalUnwanted, type ProposalBase, proposeBatches, proposeRenewal, renewedHead } from "./proposals.ts";
+import {
+  isRenewalDue,
+  isRenewalUnwanted,
+  type ProposalBase,
+  proposeBatches,
+  proposeRenewal,
+  renewedHead,
+} from "./proposals.ts";
 import type { EventRecord, PlannedEvent, RequestKind, RequestRecord } from "./records.ts";
 import { parseRotationChange, proposeRotation, RENEWAL, type RotationChange } from "./rotation.ts";
 import { epochOf, publicationRound } from "./round.ts";
@@ -42,7 +49,10 @@ const EVENTS_MAX = 100;
 const NONCE_SECONDS = 3600;
 const REQUEST_REFUSED = "request refused";
 /** What requests for a role are called. */
-const KIND_OF = { root: "root", targets: "targets", batches: "batch" } as const satisfies Record<ProposalRole, RequestKind>;
+const KIND_OF = { root: "root", targets: "targets", batches: "batch" } as const satisfies Record<
+  ProposalRole,
+  RequestKind
+>;
 
 export class Sequencer {
   readonly #deps: SequencerDependencies;
@@ -286,7 +296,9 @@ export class Sequencer {
     if (events.some(({ proposal }) => proposal.role === "root")) return undefined;
     const [request] = await store.waitingRequests("root", 1);
     const [rejected] = (await store.events("rejected")).filter(({ proposal }) => proposal.role === "root");
-    const due = isRenewalDue("root", trusted.expires.root, now()) && !isRenewalUnwanted(rejected, now());
+    // With targets and batches both expired neither can be renewed alone: the other one is judged with it.
+    const isDead = trusted.expires.targets <= now() && trusted.expires.batches <= now();
+    const due = (isDead || isRenewalDue("root", trusted.expires.root, now())) && !isRenewalUnwanted(rejected, now());
     if (!request && !due) return undefined;
     const [open] = events;
     if (open) return this.#supersede(open, "a rotation goes before it");

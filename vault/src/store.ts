@@ -618,7 +618,10 @@ type EventRow = Prisma.EventGetPayload<{ include: typeof WITH_PARTS }>;
 function eventOf(row: EventRow): EventRecord {
   const part = (role: string) => row.parts.find((each) => each.role === role);
   const [targets, batches] = [part("targets"), part("batches")];
-  return { ...partOf(row), ...(targets && batches && { parts: { targets: partOf(targets), batches: partOf(batches) } }) };
+  return {
+    ...partOf(row),
+    ...(targets && batches && { parts: { targets: partOf(targets), batches: partOf(batches) } }),
+  };
 }
 
 function partOf(row: PartRow): EventRecord {

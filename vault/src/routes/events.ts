@@ -6,20 +6,23 @@ import {
   formatWords,
   OperationError,
   parseHex,
+  sha256,
   VerificationError,
 } from "@viafabric/schemas";
 import {
   approve,
   approveRotation,
+  attachFormer,
   EVENT_STATES,
   type EventState,
+  type FormerRotation,
   fileOf,
   holderOf,
   PROPOSED_BATCHES_MAX,
   type Proposal,
   REJECTION_REASON_LENGTH_MAX,
-  ROTATION_ROLES,
   type Rejection,
+  ROTATION_ROLES,
   type Rotated,
   reject,
   type SigningEvent,
@@ -109,7 +112,8 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
       const id = parseHex(params.id, 32);
       const event = await store.event(id);
       if (!event) throw missing(params.id);
-      return { ...detailJson(event, await store.attachments(id), deps.now()), ownApprovals: deps.ownApprovals };
+      const attachments = [...(await store.attachments(id)), ...(await formerRotations(event))];
+      return { ...detailJson(event, attachments, deps.now()), ownApprovals: deps.ownApprovals };
     },
   );
 
@@ -205,6 +209,22 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
         return { ...event, outcome: "superseded" };
       }),
   );
+
+  /** What was proposed for the same root version and is dead, with everything said against it until now. */
+  async function formerRotations({ proposal: { role, version, id } }: EventRecord): Promise<AttachmentRecord[]> {
+    if (role !== "root") return [];
+    const others = (await store.rootProposals(version)).filter((other) => !equalBytes(other.proposal.id, id));
+    const former = others.map(({ proposal, parts, rejections, late }): FormerRotation => {
+      const hashOf = (part: EventRecord | undefined) => sha256(part?.proposal.signed ?? new Uint8Array(0));
+      const hashes = {
+        root: sha256(proposal.signed),
+        targets: hashOf(parts?.targets),
+        batches: hashOf(parts?.batches),
+      };
+      return { hashes, rejections: [...rejections, ...late.rejections] };
+    });
+    return [...attachFormer(former)].map(([name, bytes]) => ({ name, bytes }));
+  }
 
   /** One change of one event: nobody else changes it meanwhile, so of two at one moment the second sees the first. */
   async function voice(

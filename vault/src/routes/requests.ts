@@ -119,7 +119,8 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       bodyLimit: TRUST_BYTES_MAX,
       schema: {
         summary: "Ask for trustees to join or leave, or for other snapshot and timestamp keys",
-        description: "The vault draws up the next root, with targets and batches, and puts them before old and new trustees.",
+        description:
+          "The vault draws up the next root, with targets and batches, and puts them before old and new trustees.",
         body: object(
           {
             add: list(base64(CARD_BYTES_MAX), TRUSTEES_MAX),
