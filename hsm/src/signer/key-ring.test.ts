@@ -170,7 +170,14 @@ test("a root with another timestamp key: while clients change over the old one s
   await signer.trust({ ...request, roots: [root], headProof: [] });
   await append(authority.trustLeaf("root", 2, root));
   assert.deepEqual(await timestamp(2, false), [keyId(key.publicKey)], "by itself the new key alone");
-  assert.deepEqual(await timestamp(2, true), [key, old!].map(({ publicKey }) => keyId(publicKey)), "asked again with it");
-  assert.deepEqual(await timestamp(3, true), [key, old!].map(({ publicKey }) => keyId(publicKey)));
+  assert.deepEqual(
+    await timestamp(2, true),
+    [key, old!].map(({ publicKey }) => keyId(publicKey)),
+    "asked again with it",
+  );
+  assert.deepEqual(
+    await timestamp(3, true),
+    [key, old!].map(({ publicKey }) => keyId(publicKey)),
+  );
   assert.deepEqual(await timestamp(4, false), [keyId(key.publicKey)]);
 });

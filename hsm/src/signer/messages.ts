@@ -170,9 +170,7 @@ export function encodeStatus({ state, trusted }: BoundedSigner): CborValue {
     ["statement", state.statement],
     [
       "metadata",
-      new Map(
-        [...state.metadata].map(([role, m]) => [role, [m.version, m.signed, encodeTufSignatures(m.signatures)]]),
-      ),
+      new Map([...state.metadata].map(([role, m]) => [role, [m.version, m.signed, encodeTufSignatures(m.signatures)]])),
     ],
   ]);
 }

@@ -47,7 +47,9 @@ function fullState(): SignerState {
     ],
     ledger: new StatusLedger(),
     statement: utf8("statement"),
-    metadata: new Map([["snapshot", { version: 2, signed: utf8("{}"), signatures: [{ keyid: "ab", sig: hash("sig") }] }]]),
+    metadata: new Map([
+      ["snapshot", { version: 2, signed: utf8("{}"), signatures: [{ keyid: "ab", sig: hash("sig") }] }],
+    ]),
   };
 }
 
