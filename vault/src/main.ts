@@ -36,7 +36,15 @@ import { VaultClient } from "./client.ts";
 import { ceremonyState, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
 import { algorithmOption, classOption, keysCommands } from "./keys-cli.ts";
-import { type BatchWishes, batchRequestOf, parseEventId, type RequestPath, sendRequest, waitFor, withdraw } from "./operate.ts";
+import {
+  type BatchWishes,
+  batchRequestOf,
+  parseEventId,
+  type RequestPath,
+  sendRequest,
+  waitFor,
+  withdraw,
+} from "./operate.ts";
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
 import { runGenesis, startService } from "./service.ts";
