@@ -50,11 +50,14 @@ import {
   statusState,
   type Trust,
   verifyBundle,
+  withHardware,
 } from "@viafabric/verifier";
 
 export interface NodeSettings {
   /** Accepts `quorum none` in the witness policy and nothing else that a node in use would refuse. */
   readonly development: boolean;
+  /** Asks for issuer and status keys in hardware, whatever the authority's own rules ask for. */
+  readonly hardware?: boolean;
 }
 
 export interface NodeHome {
@@ -87,7 +90,8 @@ export async function openHome(folder: string): Promise<NodeHome> {
   if (!rootFile)
     throw new OperationError("ERR_HOME", `${folder} is not a node; run via node init --root FILE --home ${folder}`);
   const text = parseUtf8(await readFileBounded(path.join(folder, "node.json"), SETTINGS_BYTES_MAX));
-  return makeHome(folder, rootFile, { development: JSON.parse(text).development === true });
+  const { development, hardware } = JSON.parse(text) as { readonly [name in keyof NodeSettings]?: unknown };
+  return makeHome(folder, rootFile, { development: development === true, hardware: hardware === true });
 }
 
 function makeHome(folder: string, file: Uint8Array, settings: NodeSettings): NodeHome {
@@ -100,23 +104,16 @@ export function trustFolder(home: NodeHome): string {
 }
 
 /** What the verifier needs of the accepted metadata. */
-export function trustOf(state: TrustedState): Trust {
+export function trustOf(state: TrustedState, settings: NodeSettings): Trust {
   const { authority, keys, rules, head, batchesVersion, expires, trustees } = state;
-  return {
-    authority,
-    keys,
-    rules,
-    head,
-    batchesVersion,
-    expires,
-    trustees,
-    policy: parsePolicy(utf8(state.policyText)),
-  };
+  const policy = parsePolicy(utf8(state.policyText));
+  const trust = { authority, keys, rules, head, batchesVersion, expires, trustees, policy };
+  return settings.hardware ? withHardware(trust) : trust;
 }
 
 /** The whole state, verified again. What does not verify is left out, and meets its refusal in the verdict. */
 export async function loadState(home: NodeHome): Promise<NodeState> {
-  const trust = await loadOr(async () => trustOf(await loadTrust(trustFolder(home), home.pinned)));
+  const trust = await loadOr(async () => trustOf(await loadTrust(trustFolder(home), home.pinned), home.settings));
   const batches = trust ? await loadBundles(home, trust) : [];
   const status = trust && (await loadOr(() => loadStatus(home, trust)));
   return { authority: home.authority, trust, batches, status, clockFloor: await loadClockFloor(trustFolder(home)) };

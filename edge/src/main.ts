@@ -70,6 +70,7 @@ node
     [] as readonly string[],
   )
   .option("--home <folder>", "home of the node", DEFAULT_HOME)
+  .option("--hardware", "refuse tokens and statements of keys that are not in hardware")
   .option("--development", "accept an authority that requires no witness")
   .option("--yes", "the words were compared already")
   .addHelpText(
@@ -91,7 +92,10 @@ Examples
     if (!options.yes) process.stderr.write(`The authority of ${source} is\n\n  ${words}\n\n`);
     if (!options.yes && !(await confirm("Are these the words you were told by the trustees?")))
       throw new OperationError("ERR_CONFIRMATION", "nothing was pinned; compare the words, or pass --yes if you did");
-    const home = await initHome(options.home, rootFile, { development: Boolean(options.development) });
+    const home = await initHome(options.home, rootFile, {
+      development: options.development === true,
+      hardware: options.hardware === true,
+    });
     const result = {
       home: home.folder,
       authority: formatHex(home.authority),
@@ -202,6 +206,7 @@ interface InitOptions {
   readonly digestFrom: readonly string[];
   readonly home: string;
   readonly development?: boolean;
+  readonly hardware?: boolean;
   readonly yes?: boolean;
 }
 

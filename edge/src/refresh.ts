@@ -122,7 +122,7 @@ async function refreshFrom(home: NodeHome, fetch: FetchFile, options: RefreshOpt
     },
     now: options.now,
   });
-  const trust = trustOf(state);
+  const trust = trustOf(state, home.settings);
   if (trust.policy.quorum === undefined && !home.settings.development) {
     throw new Refusal(
       "witness-quorum-missing",

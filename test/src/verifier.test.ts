@@ -16,6 +16,7 @@ import {
   formatTokenJson,
   formatVerifierKey,
   hashLeaf,
+  type KeyClass,
   noteVerifier,
   rootOf,
   type Signer,
@@ -34,6 +35,7 @@ import {
   type RefusalCode,
   type Trust,
   verifyBundle,
+  withHardware,
 } from "@viafabric/verifier";
 import {
   AUTHORITY,
@@ -228,6 +230,13 @@ test("statements follow one another, from a listed key, with the sets they sign"
   await rejects("status-invalid", {
     trust: { ...trust, keys: trust.keys.filter((entry) => entry.purpose !== "status") },
   });
+  const rules = (minimum: KeyClass) => ({ ...trust.rules, classes: new Map([["status", minimum]] as const) });
+  const soft = trust.keys.map((entry) =>
+    entry.purpose === "status" ? { ...entry, class: "software" as const } : entry,
+  );
+  await rejects("status-invalid", { trust: { ...trust, keys: soft, rules: rules("hardware") } });
+  await rejects("status-invalid", { trust: withHardware({ ...trust, keys: soft, rules: rules("software") }) });
+  assert.ok(await advance({ trust: { ...trust, keys: soft, rules: rules("software") } }));
   const { note, sets } = await signStatement({ revoked: [1] });
   const evidence = { note, sets, between: [], floor: undefined, reinstatements: [] };
   refuses("status-rollback", () => advanceStatus(trust, next, evidence));

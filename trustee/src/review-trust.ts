@@ -124,11 +124,14 @@ function assertNotWeaker(name: string, old: Role, next: Role): void {
     throw broken(`the threshold of ${name} would fall from ${old.threshold} to ${next.threshold}`);
 }
 
-/** How many trustees a status event takes may grow, never fall: k of them signed that it takes so many. */
+/** How many trustees a status event takes may grow, never fall: k of them signed that it takes so many. So with classes. */
 function assertRulesNotWeaker(old: Rules, next: Rules): void {
   for (const name of ["suspend", "revokeKit", "revoke", "reinstate"] as const)
     if (next.thresholds[name] < old.thresholds[name])
       throw broken(`${name} would take ${next.thresholds[name]} trustees, no longer ${old.thresholds[name]}`);
+  for (const [purpose, minimum] of old.classes)
+    if (minimum === "hardware" && next.classes.get(purpose) !== "hardware")
+      throw broken(`${purpose} keys would no longer have to be in hardware`);
 }
 
 function assertMajority(name: string, role: Role): void {

@@ -13,6 +13,7 @@ import {
   initSoftHsmToken,
   type KeysReference,
   performCeremony,
+  type SoftwareReference,
   type TokenReference,
 } from "@viafabric/hsm";
 import { formatSignerConfig, SIGNER_KEYS, type SignerConfig, type SignerKey, signerKeys } from "@viafabric/hsm/signer";
@@ -67,6 +68,8 @@ const NOTE_KEYS: readonly SignerKey[] = ["log", "status"];
 export interface InitOptions extends Omit<GenesisOptions, "online" | "onlineClass" | "operator" | "now"> {
   /** A token of a module; a new SoftHSM token in the home when left out. */
   readonly token?: TokenReference;
+  /** Keys in files under a drawn passphrase, for a machine without any module. */
+  readonly software?: boolean;
   /** Of the keys that need not sign notes. For modules without Ed25519. */
   readonly algorithm?: Algorithm;
   /** What the token is called; refused where it is known to be no hardware. Told by the token when left out. */
@@ -78,16 +81,19 @@ export interface InitOptions extends Omit<GenesisOptions, "online" | "onlineClas
 
 /** @throws OperationError ERR_HOME when the home is in use; whatever planGenesis throws, before anything is made */
 export async function initVault(home: Home, options: InitOptions): Promise<Genesis> {
-  const { token, algorithm, keyClass, passphrase, ...ceremony } = options;
+  const { token, software, algorithm, keyClass, passphrase, ...ceremony } = options;
   // Cards are checked with throw-away keys first: a bad card must not leave a half-made home behind.
   planGenesis({ ...ceremony, online: throwAwayKeys(), onlineClass: "software", operator: throwAwayKey() });
   if ((await readdir(home.root).catch(() => [])).length > 0)
     throw new OperationError("ERR_HOME", `${home.root} is not empty; a vault needs a folder of its own`);
-  if (!token) await findSoftHsm();
+  if (!token && !software) await findSoftHsm();
+  if (!token && keyClass === "hardware")
+    throw new OperationError("ERR_HSM_TOKEN", "keys of class hardware need a token: name it with --hsm");
   await makeHome(home);
   const operator = await createOperator(home, passphrase);
   await writeFileDurable(home.vaultKey, new Uint8Array(randomBytes(SECRET_KEY_BYTES)), PRIVATE_FILE);
-  const hsm = token ?? (await initSoftHsmToken({ folder: home.hsm, label: TOKEN_LABEL }));
+  const hsm =
+    token ?? (software ? await softwareKeys(home) : await initSoftHsmToken({ folder: home.hsm, label: TOKEN_LABEL }));
   const { online, onlineClass } = await createOnlineKeys(home, hsm, options);
   const genesis = planGenesis({ ...ceremony, online, onlineClass, operator });
   for (const [name, bytes] of genesisFolder(genesis)) {
@@ -96,6 +102,13 @@ export async function initVault(home: Home, options: InitOptions): Promise<Genes
     await writeFileDurable(file, bytes);
   }
   return genesis;
+}
+
+async function softwareKeys(home: Home): Promise<SoftwareReference> {
+  const passphraseFile = path.join(home.hsm, "passphrase");
+  const passphrase = formatBase64Url(randomBytes(PASSPHRASE_BYTES));
+  await writeFileDurable(passphraseFile, utf8(`${passphrase}\n`), PRIVATE_FILE);
+  return { software: path.join(home.hsm, "keys"), passphraseFile };
 }
 
 async function createOperator(home: Home, given: string | undefined): Promise<PublicKey> {

@@ -106,6 +106,7 @@ interface InitFlags extends Options {
   readonly hsm?: string;
   readonly algorithm: Algorithm;
   readonly class?: KeyClass;
+  readonly software?: boolean;
 }
 
 homeCommand("init", "Make the keys of an authority and the files that its trustees will sign.")
@@ -116,6 +117,7 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
   .option("--host <name>", "host name of the published files and of links on tags", "vault.localhost")
   .option("--passphrase-file <file>", "of the operator key; one is drawn and kept in private/ when left out")
   .option("--hsm <uri>", "pkcs11:token=…?module-path=…&pin-source=… (RFC 7512); SoftHSM in the home when left out")
+  .option("--software", "keys in files under a passphrase, where there is no PKCS#11 module at all")
   .addOption(algorithmOption())
   .addOption(classOption())
   .action(async (options: InitFlags, command: Command) => {
@@ -132,6 +134,7 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
       ...(options.passphraseFile !== undefined && { passphrase: await readPassphrase(options.passphraseFile) }),
       algorithm: options.algorithm,
       ...(options.class && { keyClass: options.class }),
+      ...(options.software && { software: true }),
       ...(options.hsm !== undefined && { token: tokenOf(options.hsm) }),
     });
     const words = formatWords(genesis.authority);

@@ -29,7 +29,7 @@ import {
   verifyThreshold,
 } from "@viafabric/schemas";
 import { parseProof, verifyProof } from "@viafabric/transparency-log";
-import type { Trust } from "./trust.ts";
+import { isSufficientClass, type Trust } from "./trust.ts";
 import { Refusal } from "./verdict.ts";
 
 /** The sets as signed, in the order of their planes. */
@@ -92,6 +92,9 @@ function readChain(trust: Trust, previous: StatusState | undefined, evidence: St
   let last = previous?.verified;
   for (const note of [...evidence.between, evidence.note]) {
     const next = verifyStatement(note, trust);
+    // A thief who can only make software keys must not speak for an authority whose keys are in hardware.
+    if (!isSufficientClass(next.signer.class, trust.rules.classes.get("status")))
+      throw new Refusal("status-invalid", `a ${next.signer.class} status key`);
     if (last) {
       verifySuccessor(last, next);
       if (next.statement.epoch > last.statement.epoch + 1) {

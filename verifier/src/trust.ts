@@ -18,6 +18,12 @@ export interface Trust {
 
 const STRENGTH: Record<KeyClass, number> = { software: 0, hardware: 1 };
 
+/** The same trust for whoever asks for more than the authority does: the keys that are used online in hardware. */
+export function withHardware(trust: Trust): Trust {
+  const classes = new Map([...trust.rules.classes, ["issuer", "hardware"], ["status", "hardware"]] as const);
+  return { ...trust, rules: { ...trust.rules, classes } };
+}
+
 export function isSufficientClass(actual: KeyClass, minimum: KeyClass | undefined): boolean {
   return STRENGTH[actual] >= STRENGTH[minimum ?? "software"];
 }
