@@ -33,9 +33,10 @@ async function main(configFile: string | undefined, attached: boolean): Promise<
         clock,
         reread: async () => (await readSignerConfig(configFile)).keys,
       });
-      const server = await serveSigner(signer, config.socket, (method, { code, message }) => {
+      const report = (method: string, { code, message }: ReturnType<typeof refusalOf>) => {
         process.stderr.write(`${JSON.stringify({ time: clock(), refused: method, code, message })}\n`);
-      });
+      };
+      const server = await serveSigner(signer, config.socket, report, config.socketGroup);
       process.stdout.write(`${JSON.stringify({ ready: config.socket })}\n`);
       await stopped(attached);
       await server.close();

@@ -167,12 +167,14 @@ interface ServeFlags extends Options {
   readonly listen: string;
   readonly statementSeconds: string;
   readonly log: string;
+  readonly attachSigner?: boolean;
 }
 
 homeCommand("serve", "Run the vault until Ctrl-C.")
   .option("--port <number>", "the next free one when it is taken", "8080")
   .option("--listen <address>", "address to listen on", "127.0.0.1")
   .option("--statement-seconds <n>", "seconds between two status statements when nothing happens", "3600")
+  .option("--attach-signer", "the signer runs as a service of its own: use its socket")
   .option("--log <level>", "trace, debug, info, warn or error; JSON lines on standard error", "warn")
   .action(async (options: ServeFlags, command: Command) => {
     const out = outputOf(command);
@@ -182,6 +184,7 @@ homeCommand("serve", "Run the vault until Ctrl-C.")
       databaseUrl: databaseUrl(),
       now,
       statementSeconds: statementSeconds(options.statementSeconds),
+      attachSigner: options.attachSigner ?? false,
       logger,
       report(line, details) {
         if (details.error !== undefined) logger.error(details, line);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
-import { readSignerConfig } from "@viafabric/hsm/signer";
+import { connect, formatSignerConfig, readSignerConfig, startSigner } from "@viafabric/hsm/signer";
 import { openKeystore } from "@viafabric/platform";
 import { decodeSetFile, parseStatement, parseUndoList, statementHash } from "@viafabric/revocation";
 import {
@@ -30,6 +30,7 @@ import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
 import { namedSigner } from "./fixtures.test.ts";
 import { heldKeys, makeKey, type RotatedKey, successorOf } from "./online-keys.ts";
 import { type Published, readPublished } from "./published.ts";
+import { startService } from "./service.ts";
 import {
   approveAs,
   approvedBatch,
@@ -272,4 +273,26 @@ test("a damaged transcript is told, and holds up nothing else", async () => {
     "statements",
   );
   assert.equal(vault.reports.filter((line) => line === "transcript refused").length, 1);
+});
+
+test("a signer that runs as a service of its own is used, and left running", async () => {
+  const vault = await foundedVault();
+  const config = await readSignerConfig(vault.home.signerConfig);
+  await writeFile(vault.home.signerConfig, formatSignerConfig({ ...config, socketGroup: true }));
+  const attached = { ...vault.options, attachSigner: true, statementSeconds: 2 };
+  await assert.rejects(startService(vault.home, attached), /ERR_SIGNER|nobody listens/);
+  const signer = await startSigner(vault.home.signerConfig);
+  try {
+    assert.equal((await stat(config.socket)).mode & 0o777, 0o660, "its group may use the socket");
+    vault.service = await startService(vault.home, attached);
+    const { epoch } = (await publishedBy(vault)).statement.statement;
+    const later = async () => ((await publishedBy(vault)).statement.statement.epoch > epoch ? true : undefined);
+    await eventually(later, "a statement");
+    await vault.service.stop();
+    const client = await connect(signer.socket);
+    assert.ok((await client.state()).log.size > 0);
+    await client.close();
+  } finally {
+    await signer.stop();
+  }
 });

@@ -23,6 +23,8 @@ import { openStore, type Store } from "./store.ts";
 export interface ServiceOptions {
   /** A database elsewhere; the embedded one when left out. */
   readonly databaseUrl?: string | undefined;
+  /** The signer runs as a service of its own: it is neither started nor stopped here. */
+  readonly attachSigner?: boolean;
   /** Unix seconds. */
   readonly now: () => number;
   readonly report: (line: string, details: Readonly<Record<string, unknown>>) => void;
@@ -79,10 +81,12 @@ export async function startService(
   }
 }
 
+type RunningSigner = Pick<SignerProcess, "socket" | "exited">;
+
 /** Database, signer and what both are needed for; nothing runs yet. */
 export interface Parts {
   readonly deps: DeskDependencies;
-  readonly signer: SignerProcess;
+  readonly signer: RunningSigner;
   readonly closers: (() => Promise<void>)[];
   close(): Promise<void>;
 }
@@ -143,12 +147,22 @@ async function openSigner(
   home: Home,
   options: ServiceOptions,
   closers: Parts["closers"],
-): Promise<{ readonly signer: SignerProcess; readonly client: SignerClient }> {
-  const signer = await startSigner(home.signerConfig, (line) => options.report("signer", { line }));
-  closers.push(() => signer.stop());
+): Promise<{ readonly signer: RunningSigner; readonly client: SignerClient }> {
+  const signer = await (options.attachSigner ? attachedSigner(home) : ownSigner(home, options, closers));
   const client = await signerLink(signer.socket);
   closers.push(() => client.close());
   return { signer, client };
+}
+
+async function ownSigner(home: Home, options: ServiceOptions, closers: Parts["closers"]): Promise<RunningSigner> {
+  const signer = await startSigner(home.signerConfig, (line) => options.report("signer", { line }));
+  closers.push(() => signer.stop());
+  return signer;
+}
+
+/** Its service manager starts it again when it ends, and the link finds it again. */
+async function attachedSigner(home: Home): Promise<RunningSigner> {
+  return { socket: (await readSignerConfig(home.signerConfig)).socket, exited: new Promise(() => {}) };
 }
 
 /** Both at once, because each is a process that takes its time; when one fails the other is still waited for. */

@@ -53,6 +53,8 @@ export interface SignerConfig {
   readonly public: string;
   readonly socket: string;
   readonly keys: SignerKeys;
+  /** Whether the group of the signer's process may use its socket too: a vault that runs as another user. */
+  readonly socketGroup?: boolean;
   /** Threads that sign tokens; as many as there are processors when left out. A slow device on a network wants more. */
   readonly workers?: number;
 }
@@ -63,11 +65,12 @@ const CONFIG_BYTES_MAX = 64 * 1024;
 /** A key a month for two years and more; each is opened when the signer starts. */
 export const KEYS_PER_ROLE_MAX = 32;
 
-export function formatSignerConfig({ hsm, root, public: published, socket, keys, workers }: SignerConfig): Uint8Array {
+export function formatSignerConfig(config: SignerConfig): Uint8Array {
+  const { hsm, root, public: published, socket, socketGroup, keys, workers } = config;
   const pinned = SIGNER_KEYS.map((name) => {
     return [name, keys[name].map(({ id, publicKey }) => ({ id: formatHex(id), spki: formatBase64(publicKey.spki) }))];
   });
-  const json = { ...placeJson(hsm), root, public: published, socket, workers };
+  const json = { ...placeJson(hsm), root, public: published, socket, socketGroup, workers };
   return utf8(`${JSON.stringify({ ...json, keys: Object.fromEntries(pinned) }, undefined, 2)}\n`);
 }
 
@@ -116,12 +119,13 @@ function parseConfig(bytes: Uint8Array, folder: string): SignerConfig {
     root: file("root"),
     public: file("public"),
     socket: file("socket"),
+    ...(optional("socketGroup") ? { socketGroup: asYesOrNo(json.socketGroup, "socketGroup") } : {}),
     ...(optional("workers") ? { workers: asWorkers(json.workers) } : {}),
     keys,
   };
 }
 
-const COMMON = ["root", "public", "socket", "keys", "workers"];
+const COMMON = ["root", "public", "socket", "socketGroup", "keys", "workers"];
 /** `tokenLabel` and `tokenSerial` are how configurations of before name it. */
 const TOKEN = ["module", "conf", "token", "tokenLabel", "tokenSerial", "pinFile"];
 const SOFTWARE = ["software", "passphraseFile"];
@@ -144,6 +148,11 @@ function asPinnedKey(value: unknown, name: string): PinnedKey {
   const key = asObject(value, `key ${name}`);
   const id = parseHex(asText(key.id, `${name}.id`));
   return { id, publicKey: parsePublicKey(parseBase64(asText(key.spki, `${name}.spki`))) };
+}
+
+function asYesOrNo(value: unknown, name: string): boolean {
+  if (typeof value !== "boolean") throw new TypeError(`${name} is true or false`);
+  return value;
 }
 
 function asWorkers(value: unknown): number {

@@ -19,11 +19,12 @@ export interface SignerServer {
   close(): Promise<void>;
 }
 
-/** @param report told about every refusal, for the log of the process */
+/** @param group whether the group of this process may open the socket too. @param report told about every refusal, for the log of the process */
 export async function serveSigner(
   signer: BoundedSigner,
   socketPath: string,
   report: (method: string, refusal: { readonly code: string; readonly message: string }) => void,
+  group = false,
 ): Promise<SignerServer> {
   // A socket left by a killed process; the lock on the folder says that no other one is running.
   await unlink(socketPath).catch((error: unknown) => {
@@ -63,7 +64,7 @@ export async function serveSigner(
     server.once("error", failed);
     server.listen(socketPath, resolve);
   });
-  await chmod(socketPath, PRIVATE_FILE);
+  await chmod(socketPath, group ? PRIVATE_FILE | 0o060 : PRIVATE_FILE);
   return {
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
