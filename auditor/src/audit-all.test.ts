@@ -200,3 +200,19 @@ test("an audit goes on where the last one stopped, and comes to the same end", a
   authority.entries.splice(5, 1);
   assert.match(messages(await goOn())[0]!, /ERR_LOG_SPLIT/);
 });
+
+test("a transcript of a key ceremony is verified: signed by its keys, of this authority, under its number", async () => {
+  const good = await TestAuthority.found();
+  await good.transcript(1);
+  await good.state();
+  assert.deepEqual(messages(await auditOf(await good.publish(), good.root)), []);
+  const wrong = async (expected: RegExp, make: (authority: TestAuthority) => Promise<void>) => {
+    const authority = await TestAuthority.found();
+    await make(authority);
+    await authority.state();
+    await refused(authority, expected);
+  };
+  await wrong(/ERR_TRANSCRIPT_REFUSED .*has not signed it/, (authority) => authority.transcript(1, {}, KEYS.release));
+  await wrong(/ERR_AUTHORITY/, (authority) => authority.transcript(1, { authority: new Uint8Array(32).fill(1) }));
+  await wrong(/calls itself 2/, (authority) => authority.transcript(1, { number: 2 }));
+});

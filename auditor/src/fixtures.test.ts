@@ -26,6 +26,8 @@ import {
   type Action,
   bodyFrom,
   concat,
+  DEVICE_FIELDS,
+  type DeviceInfo,
   decodeEventBody,
   decodeLeaf,
   EVENT_CONTEXT,
@@ -36,6 +38,7 @@ import {
   encodeManifest,
   encodePayload,
   encodeRules,
+  encodeTranscript,
   encodeTrustKeys,
   formatDidKey,
   formatNote,
@@ -58,7 +61,9 @@ import {
   signatureInput,
   signingInput,
   signNote,
+  type TranscriptBody,
   tokenLeaf,
+  transcriptInput,
   utf8,
 } from "@viafabric/schemas";
 import {
@@ -229,6 +234,17 @@ export class TestAuthority {
     await made.event("suspend", [[12, 1]], [KEYS.station]);
     await made.state();
     return made;
+  }
+
+  /** A transcript of a key ceremony as `holder` signs it, published and logged. */
+  async transcript(number: number, change: Partial<TranscriptBody> = {}, holder: Signer = KEYS.issuer): Promise<void> {
+    const device = Object.fromEntries(DEVICE_FIELDS.map((name) => [name, "a token"])) as DeviceInfo;
+    const keys = [{ role: "issuer", id: utf8("1"), key: KEYS.issuer.publicKey, attributes: new Map() }];
+    const about = { authority: this.authority, number, made: NOW, action: "check", tool: "test" } as const;
+    const body: TranscriptBody = { ...about, class: "software", device, keys, ...change };
+    const bytes = encodeTranscript({ ...body, signatures: [await holder.sign(transcriptInput(body))] });
+    this.files.set(`transcripts/${number}.json`, bytes);
+    this.logTrust("transcript", number, bytes);
   }
 
   append(...entries: readonly Uint8Array[]): void {

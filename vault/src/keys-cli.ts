@@ -39,9 +39,13 @@ interface Options {
   readonly home: string;
 }
 
-interface MakeFlags extends Options {
-  readonly algorithm: Algorithm;
+interface TokenFlags {
   readonly class?: KeyClass;
+  readonly pinFile?: string;
+}
+
+interface MakeFlags extends Options, TokenFlags {
+  readonly algorithm: Algorithm;
 }
 
 export function keysCommands<Ask extends Options>(vault: Command, defaultHome: string, tools: KeysTools<Ask>): void {
@@ -59,9 +63,14 @@ A key that is followed is never deleted: trustees see until when it may sign. Ev
 private/transcripts/, whose hash goes into the log.`,
   );
   const withHome = (command: Command) => command.option("--home <folder>", "the vault's home", defaultHome);
-  const ceremonyAt = async (home: Home, keyClass: KeyClass | undefined): Promise<Ceremony> => {
+  const ceremonyAt = async (home: Home, options: TokenFlags): Promise<Ceremony> => {
     const { authority } = await tools.trusted(home);
-    return { authority, now: tools.now(), ...(keyClass && { keyClass }) };
+    return {
+      authority,
+      now: tools.now(),
+      ...(options.class && { keyClass: options.class }),
+      ...(options.pinFile !== undefined && { pinFile: path.resolve(options.pinFile) }),
+    };
   };
 
   withHome(keys.command("list").description("Every key the signer holds, and what trustees say of it.")).action(
@@ -86,19 +95,21 @@ private/transcripts/, whose hash goes into the log.`,
   withHome(keys.command("check").description("Ask the token for each key: attributes, public half, a signature."))
     .option("--record", "keep the transcript, to be logged")
     .addOption(classOption())
-    .action(async (options: Options & { readonly record?: boolean; readonly class?: KeyClass }, command: Command) => {
+    .option(...PIN_FILE)
+    .action(async (options: Options & TokenFlags & { readonly record?: boolean }, command: Command) => {
       const home = homeAt(options.home);
-      const ceremony = await ceremonyAt(home, options.class);
+      const ceremony = await ceremonyAt(home, options);
       showTranscript(outputOf(command), home, await checkKeys(home, ceremony, options.record ?? false), options.record);
     });
 
   withHome(keys.command("generate <role>").description("Make a key. Nobody trusts it until `rotate` and the trustees."))
     .addOption(algorithmOption())
     .addOption(classOption())
+    .option(...PIN_FILE)
     .action(async (role: string, options: MakeFlags, command: Command) => {
       const home = homeAt(options.home);
       const out = outputOf(command);
-      const ceremony = await ceremonyAt(home, options.class);
+      const ceremony = await ceremonyAt(home, options);
       showTranscript(out, home, await makeKey(home, rotatedKey(role), options.algorithm, ceremony), true);
       out.line(`\nNow:  via vault keys rotate ${role} --home ${options.home}`);
     });
@@ -109,11 +120,12 @@ private/transcripts/, whose hash goes into the log.`,
     )
     .addOption(algorithmOption())
     .addOption(classOption())
+    .option(...PIN_FILE)
     .action(async (role: string, options: Ask & MakeFlags, command: Command) => {
       const home = homeAt(options.home);
       const out = outputOf(command);
       const purpose = rotatedKey(role);
-      const ceremony = await ceremonyAt(home, options.class);
+      const ceremony = await ceremonyAt(home, options);
       const successor = await successorOf(home, purpose, options.algorithm, await tools.trusted(home), ceremony);
       const spki = formatBase64(successor.key.spki);
       const listed = ROTATED_BY_TARGETS.find((known) => known === purpose);
@@ -151,6 +163,8 @@ function showTranscript(out: Output, { transcripts }: Home, transcript: Transcri
     if (kept) out.line(`\nTranscript: ${file}`);
   });
 }
+
+const PIN_FILE = ["--pin-file <file>", "the token's PIN, when the signer's own file cannot be read here"] as const;
 
 export function classOption(): Option {
   const option = new Option("--class <name>", "what the token is called; told by the token when left out");

@@ -73,6 +73,8 @@ export interface Ceremony {
   readonly authority: Uint8Array;
   readonly now: number;
   readonly keyClass?: KeyClass;
+  /** In place of the one that the signer's configuration names: of a service, only the service can read it. */
+  readonly pinFile?: string;
 }
 
 /**
@@ -117,11 +119,12 @@ async function hold(
   { hsm }: SignerConfig,
   action: TranscriptAction,
   keys: readonly CeremonyKey[],
-  { authority, now, keyClass }: Ceremony,
+  { authority, now, keyClass, pinFile }: Ceremony,
 ): Promise<Uint8Array> {
   const number = await nextTranscript(home.transcripts);
   const asked = keyClass && { class: keyClass };
-  return performCeremony(hsm, { authority, number, made: now, action, tool: TOOL, ...asked, keys });
+  const token = pinFile === undefined || "software" in hsm ? hsm : { ...hsm, pinFile };
+  return performCeremony(token, { authority, number, made: now, action, tool: TOOL, ...asked, keys });
 }
 
 /** One at a time: numbers of transcripts are given once, and no key is lost from the configuration. */
