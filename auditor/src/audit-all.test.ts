@@ -100,7 +100,7 @@ test("files that decisions rest on must be there", async () => {
 
 test("a token outside a batch is refused, and named", async () => {
   const authority = await TestAuthority.active();
-  authority.append(tokenLeaf(310, sha256(utf8("forged")).slice(0, 16), utf8("forged payload")));
+  authority.append([tokenLeaf(310, sha256(utf8("forged")).slice(0, 16), utf8("forged payload"))]);
   await refused(authority, /ERR_LOG_RULE .*token leaf 310 follows no batch/);
 });
 

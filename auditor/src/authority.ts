@@ -114,13 +114,13 @@ export class Authority implements Judge {
   }
 
   takeBatch(batch: LoggedBatch): Promise<void> {
-    const { entry, leaf, tokens } = batch;
+    const { entry, leaf, count } = batch;
     return this.#judged(entry, async () => {
       const open = this.#open.find(({ size }) => size > leaf.seq);
       this.#manifests.append(hashLeaf(leaf.manifestHash));
-      this.series.add([leaf.seq, entry, tokens.length]);
+      this.series.add([leaf.seq, entry, count]);
       // The manifest is held to the same range, where the bundle is compared with the log.
-      const range = { first: batch.first ?? 0, count: tokens.length };
+      const range = { first: batch.first ?? 0, count };
       this.batches.push({ ...range, manifestHash: leaf.manifestHash });
       this.status.wait({ entry, kind: "batch", ...range });
       const manifest = await this.#manifest(leaf.seq, leaf.manifestHash);

@@ -26,6 +26,7 @@ import {
   type Action,
   bodyFrom,
   concat,
+  concatAll,
   DEVICE_FIELDS,
   type DeviceInfo,
   decodeEventBody,
@@ -46,6 +47,7 @@ import {
   genesisHead,
   type Head,
   hashLeaf,
+  hashLeaves,
   type KeyEntry,
   type Leaf,
   type Manifest,
@@ -55,6 +57,7 @@ import {
   parseHex,
   type Role,
   rootOf,
+  rootOfHashes,
   type Signer,
   sealTokens,
   sha256,
@@ -182,6 +185,7 @@ export const KEYS = {
   timestamp: seededSigner("timestamp"),
   revocations: seededSigner("revocations"),
 };
+const HOLDERS = [0, 1, 2, 3].map((i) => seededSigner(`holder ${i}`).publicKey.raw);
 const QUORUM = 3;
 
 export class TestAuthority {
@@ -247,16 +251,16 @@ export class TestAuthority {
     this.logTrust("transcript", number, bytes);
   }
 
-  append(...entries: readonly Uint8Array[]): void {
-    this.entries.push(...entries);
+  append(entries: readonly Uint8Array[]): void {
+    for (const entry of entries) this.entries.push(entry);
   }
 
   logTrust(kind: Extract<Leaf, { type: "trust" }>["kind"], number: number, file: Uint8Array): void {
-    this.append(encodeLeaf({ type: "trust", kind, number, fileHash: sha256(file) }));
+    this.append([encodeLeaf({ type: "trust", kind, number, fileHash: sha256(file) })]);
   }
 
   logHead() {
-    return { size: this.entries.length, root: rootOf(this.entries.map(hashLeaf)) };
+    return { size: this.entries.length, root: rootOfHashes(hashLeaves(this.entries)) };
   }
 
   async rotateRoot(trustees: readonly Signer[]): Promise<void> {
@@ -339,8 +343,8 @@ export class TestAuthority {
       statusUri: "https://vault.example/status/",
     };
     const own = Array.from({ length: count }, (_, i) => {
-      const subjectKey = seededSigner(`holder ${i % 4}`).publicKey.raw;
-      return { index: first + i, rctId: sha256(utf8(`rct ${first + i}`)).slice(0, 16), subjectKey };
+      const rctId = sha256(utf8(`rct ${first + i}`)).slice(0, 16);
+      return { index: first + i, rctId, subjectKey: HOLDERS[i % HOLDERS.length]! };
     });
     const payloads = own.map((t) => encodePayload(bodyFrom(draft, { ...t, subject: formatDidKey(t.subjectKey) })));
     const tokens = own.map(({ index, rctId }, i) => tokenLeaf(index, rctId, payloads[i]!));
@@ -357,10 +361,10 @@ export class TestAuthority {
     await this.signHead(change.signers);
     const hashes = { metadataHash: sha256(this.#batches), tokensHash: sha256(sealed) };
     this.#proofs.push({ path: `batch/${seq}/log.proof`, index: this.entries.length });
-    this.append(encodeLeaf({ type: "batch", seq, manifestHash: manifestHash(manifest), ...hashes }), ...tokens);
+    this.append([encodeLeaf({ type: "batch", seq, manifestHash: manifestHash(manifest), ...hashes }), ...tokens]);
     this.ledger.applyBatch(first, count);
     this.files.set(`batch/${seq}/manifest.cbor`, manifest);
-    this.files.set(`batch/${seq}/leaves.bin`, concat(...tokens));
+    this.files.set(`batch/${seq}/leaves.bin`, concatAll(tokens));
     this.files.set(`batch/${seq}/tokens.bin`, sealed);
     this.#list.push(`${seq} ${first} ${count} edge-basic\n`);
   }
@@ -398,7 +402,7 @@ export class TestAuthority {
       signers.map(async (signer) => ({ kid: signer.publicKey.kid, signature: await signer.sign(message) })),
     );
     const index = this.entries.length;
-    this.append(encodeLeaf({ type: "event", event: { body, signatures } }));
+    this.append([encodeLeaf({ type: "event", event: { body, signatures } })]);
     this.#proofs.push({ path: eventPath(index), index });
     if (!counts) return index;
     this.ledger.applyEvent(index, decodeEventBody(body));

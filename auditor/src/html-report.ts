@@ -6,7 +6,7 @@
  */
 import { formatBase64, formatHex } from "@viafabric/schemas";
 import type { AllReport } from "./audit-all.ts";
-import { type Line, plot } from "./plot.ts";
+import { grouped, type Line, plot } from "./plot.ts";
 import { timeOf } from "./show.ts";
 
 const STYLE = `
@@ -15,7 +15,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .verdict { padding: .75rem 1rem; border-radius: .4rem; color: #fff; font-weight: 600; }
 .verified { background: #17663a; } .refused { background: #a11d1d; }
 table { border-collapse: collapse; } td, th { padding: .15rem 1rem .15rem 0; text-align: left; vertical-align: top; }
-code { font-size: .85em; overflow-wrap: anywhere; } svg { width: 100%; height: auto; }
+code { font-size: .85em; overflow-wrap: anywhere; } small { color: #555; } svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: #555; }
 @media print { body { margin: 0; } .verdict { print-color-adjust: exact; } }
 `;
@@ -25,8 +25,8 @@ export function htmlReport(report: AllReport, source: string, now: number): stri
   const { verdict, findingsTotal } = report;
   const outcome =
     verdict === "verified"
-      ? `Verified: all ${report.checkpoint?.size ?? 0} entries, and every decision behind them`
-      : `Refused: ${findingsTotal === 1 ? "one finding" : `${findingsTotal} findings`}`;
+      ? `Verified: all ${grouped(report.checkpoint?.size ?? 0)} entries, and every decision behind them`
+      : `Refused: ${findingsTotal === 1 ? "one finding" : `${grouped(findingsTotal)} findings`}`;
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -58,33 +58,44 @@ function facts({ authority, checkpoint, from, status }: AllReport, source: strin
   ];
   if (authority) rows.push(["Authority", code(formatHex(authority))]);
   if (checkpoint) {
-    rows.push(["Log", code(checkpoint.origin)], ["Checkpoint", `${checkpoint.size} entries`]);
+    rows.push(["Log", code(checkpoint.origin)], ["Checkpoint", `${grouped(checkpoint.size)} entries`]);
     rows.push(["Root", code(formatBase64(checkpoint.root))]);
     for (const { name, time } of checkpoint.witnesses) rows.push(["Witness", `${escapeHtml(name)} at ${timeOf(time)}`]);
   }
-  if (from > 0) rows.push(["Earlier run", `entries below ${from} were audited before`]);
+  if (from > 0) rows.push(["Earlier run", `entries below ${grouped(from)} were audited before`]);
   if (status) {
     const [revoked, suspended, unreleased] = status.counts;
-    rows.push(["Status", `epoch ${status.epoch} of ${timeOf(status.issued)}, ${status.n} indices`]);
-    rows.push(["", `${revoked} revoked, ${suspended} suspended, ${unreleased} unreleased`]);
+    rows.push(["Status", `epoch ${status.epoch} of ${timeOf(status.issued)}, ${grouped(status.n)} indices`]);
+    rows.push(["", `${grouped(revoked!)} revoked, ${grouped(suspended!)} suspended, ${grouped(unreleased!)} unreleased`]);
   }
   return rows;
 }
 
+/** What was counted, and which rule it was held to. */
 function checks({ counts, versions, batches, trustFiles, statusFiles, walk }: AllReport): readonly Row[] {
   const tally = ({ checked, notHeld }: { checked: number; notHeld: number }) => {
-    return notHeld === 0 ? `${checked}` : `${checked}, and ${notHeld} that the source does not hold`;
+    return notHeld === 0 ? grouped(checked) : `${grouped(checked)}, and ${grouped(notHeld)} that the source does not hold`;
   };
   const entries = Object.entries(counts).filter(([, count]) => count > 0);
+  const rule = (text: string) => `<br><small>${text}</small>`;
   const rows: Row[] = [
-    ["Entries", entries.map(([type, count]) => `${count} ${escapeHtml(type)}`).join(", ")],
-    ["Trust", `root ${versions.root}, targets ${versions.targets}, batches ${versions.batches}`],
-    ["Batches", tally(batches)],
-    ["Trust files", tally(trustFiles)],
-    ["Status files", tally(statusFiles)],
+    [
+      "Entries",
+      entries.map(([type, count]) => `${grouped(count)} ${escapeHtml(type)}`).join(", ") +
+        rule("each hashed and found in the signed tree; no token id twice, no index twice, no token outside a batch"),
+    ],
+    [
+      "Trust",
+      `root ${versions.root}, targets ${versions.targets}, batches ${versions.batches}` +
+        rule("each version logged, and signed by its threshold under what was logged before it"),
+    ],
+    ["Batches", tally(batches) + rule("each approved by the trustees, and followed by exactly its tokens")],
+    ["Events", grouped(counts.event + counts["holder-event"]) + rule("each signed by the threshold of what it does")],
+    ["Trust files", tally(trustFiles) + rule("each the one that was logged")],
+    ["Status files", tally(statusFiles) + rule("each statement and set computed again from the log, and the same")],
   ];
   if (!walk) return rows;
-  rows.push(["Files", `${walk.checked}, and ${walk.unknownTotal} that no format knows`]);
+  rows.push(["Files", `${grouped(walk.checked)}, and ${grouped(walk.unknownTotal)} that no format knows`]);
   for (const file of walk.unknown) rows.push(["", code(file)]);
   return rows;
 }
@@ -92,9 +103,9 @@ function checks({ counts, versions, batches, trustFiles, statusFiles, walk }: Al
 function findings({ findings: found, findingsTotal }: AllReport): string {
   if (found.length === 0) return "";
   const rows = found.map(({ entry, code: name, message }) => {
-    return `<tr><td><code>${escapeHtml(name)}</code></td><td>${entry}</td><td>${escapeHtml(message)}</td></tr>`;
+    return `<tr><td><code>${escapeHtml(name)}</code></td><td>${grouped(entry)}</td><td>${escapeHtml(message)}</td></tr>`;
   });
-  const more = findingsTotal > found.length ? `<p>… and ${findingsTotal - found.length} more.</p>` : "";
+  const more = findingsTotal > found.length ? `<p>… and ${grouped(findingsTotal - found.length)} more.</p>` : "";
   return `<h2>Findings</h2>
 <table><tr><th>Code</th><th>Entry</th><th>What</th></tr>
 ${rows.join("\n")}
@@ -103,7 +114,7 @@ ${rows.join("\n")}
 
 function plots({ series: { batches, epochs } }: AllReport): string {
   const column = (rows: readonly (readonly number[])[], at: number) => rows.map((row) => [row[0]!, row[at]!] as const);
-  const status = ["revoked", "suspended", "unreleased"].map((name, i): Line => {
+  const [revoked, suspended, unreleased] = ["revoked", "suspended", "unreleased"].map((name, i): Line => {
     return { name, points: column(epochs, i + 1) };
   });
   return [
@@ -114,7 +125,9 @@ function plots({ series: { batches, epochs } }: AllReport): string {
       lines: [{ name: "tokens", points: column(batches, 2) }],
       bars: true,
     }),
-    plot({ title: "Tokens by status", x: "epoch", lines: status }),
+    // Apart, because a few revoked tokens are a flat line beside all that wait to be released.
+    plot({ title: "Revoked and suspended tokens", x: "epoch", lines: [revoked!, suspended!] }),
+    plot({ title: "Tokens not yet released", x: "epoch", lines: [unreleased!] }),
   ].join("\n");
 }
 

@@ -30,6 +30,7 @@ import {
   u32,
 } from "@viafabric/schemas";
 import { DigestSet } from "./digest-set.ts";
+import { FlatBytes } from "./flat-bytes.ts";
 
 export interface Finding {
   /** Log index of the entry it is about. */
@@ -45,7 +46,10 @@ export interface LoggedBatch {
   readonly bytes: Uint8Array;
   /** Token index of the first of them; undefined without any. */
   readonly first: number | undefined;
-  readonly tokens: readonly Uint8Array[];
+  /** How many token leaves. */
+  readonly count: number;
+  /** They themselves, one after the other, as leaves.bin holds them. */
+  readonly leaves: Uint8Array;
   /** Their leaf hashes, flat: the root over them is what the manifest must state. */
   readonly hashes: Uint8Array;
 }
@@ -60,8 +64,8 @@ interface OpenBatch {
   readonly bytes: Uint8Array;
   first: number | undefined;
   count: number;
-  readonly tokens: Uint8Array[];
-  readonly hashes: Uint8Array[];
+  readonly leaves: FlatBytes;
+  readonly hashes: FlatBytes;
 }
 
 export interface RulePorts {
@@ -163,7 +167,7 @@ export class LogRules {
     const batch = this.#open;
     if (!batch) return;
     this.#open = undefined;
-    this.#ports.batch?.({ ...batch, hashes: concat(...batch.hashes) });
+    this.#ports.batch?.({ ...batch, leaves: batch.leaves.bytes, hashes: batch.hashes.bytes });
   }
 
   #takeToken(entry: number, leaf: TokenLeaf, bytes: Uint8Array, hash: Uint8Array): void {
@@ -182,8 +186,8 @@ export class LogRules {
       batch.first ??= leaf.index;
       batch.count++;
       if (this.#ports.batch) {
-        batch.tokens.push(bytes);
-        batch.hashes.push(hash);
+        batch.leaves.add(bytes);
+        batch.hashes.add(hash);
       }
     }
     this.#nextIndex = Math.max(this.#nextIndex, leaf.index + 1);
@@ -195,7 +199,7 @@ export class LogRules {
     if (!this.#batchesFiles.has(formatHex(leaf.metadataHash))) {
       this.#broken(entry, `batch ${leaf.seq} names a metadata file that was not logged before it`);
     }
-    this.#open = { entry, leaf, bytes, first: undefined, count: 0, tokens: [], hashes: [] };
+    this.#open = { entry, leaf, bytes, first: undefined, count: 0, leaves: new FlatBytes(), hashes: new FlatBytes() };
   }
 
   #takeTrust(entry: number, leaf: TrustLeaf): void {

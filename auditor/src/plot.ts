@@ -42,10 +42,10 @@ export function plot({ title, x, lines, bars }: Plot): string {
   return `<h2>${title}</h2>
 <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${title}">
 <path d="M${LEFT} ${TOP}V${floor}H${WIDTH - RIGHT}" fill="none" stroke="#999"/>
-<text x="${LEFT - 6}" y="${TOP + 4}" text-anchor="end">${most}</text>
+<text x="${LEFT - 6}" y="${TOP + 4}" text-anchor="end">${grouped(most)}</text>
 <text x="${LEFT - 6}" y="${floor}" text-anchor="end">0</text>
-<text x="${LEFT}" y="${HEIGHT - 10}">${x} ${low}</text>
-<text x="${WIDTH - RIGHT}" y="${HEIGHT - 10}" text-anchor="end">${x} ${high}</text>
+<text x="${LEFT}" y="${HEIGHT - 10}">${x} ${grouped(low)}</text>
+<text x="${WIDTH - RIGHT}" y="${HEIGHT - 10}" text-anchor="end">${x} ${grouped(high)}</text>
 ${drawn.join("\n")}
 ${lines.length > 1 ? lines.map(({ name }, i) => legend(name, i)).join("\n") : ""}
 </svg>`;
@@ -75,6 +75,11 @@ function legend(name: string, i: number): string {
   const x = LEFT + 12 + i * 120;
   const line = `<path d="M${x} 12h24" stroke="${COLOURS[i]}" stroke-dasharray="${DASHES[i]}" stroke-width="2"/>`;
   return `${line}<text x="${x + 30}" y="16">${name}</text>`;
+}
+
+/** 1,000,000 can be read; 1000000 must be counted. */
+export function grouped(value: number): string {
+  return String(value).replace(/(?<=[0-9])(?=(?:[0-9]{3})+$)/g, ",");
 }
 
 function round(value: number): number {

@@ -2,12 +2,7 @@
  * `log-append`, `log-latency`, `log-audit`: keeping a log and checking it, against the hashing and the durable writes
  * that neither can do without.
  */
-import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
-import { text } from "node:stream/consumers";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { writeFileDurable } from "@viafabric/platform";
 import { formatVerifierKey, u64 } from "@viafabric/schemas";
@@ -16,6 +11,7 @@ import { openSoftwareLog } from "@viafabric/test/software-log";
 import { type Figure, figureOf, median, ROUNDS } from "./figure.ts";
 import type { LogAppends } from "./log-child.ts";
 import { hashingAlone, LogLoad, TOKENS } from "./log-load.ts";
+import { inFolder, runNode } from "./run.ts";
 
 const MB = 1_000_000;
 const FLOOR = `floor: ${2 * TOKENS} hashes on one thread`;
@@ -91,9 +87,6 @@ export async function* logLatency(): AsyncGenerator<Figure> {
   });
 }
 
-/** How often the memory of the audit is looked at; the kernel keeps the highest value. */
-const LOOK_MS = 20;
-
 export async function* logAudit(): AsyncGenerator<Figure> {
   const [seconds, floor]: [number[], number[]] = [[], []];
   let rssBytes = 0;
@@ -132,37 +125,8 @@ export async function* logAudit(): AsyncGenerator<Figure> {
   });
 }
 
-async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(path.join(tmpdir(), "viafabric-bench-"));
-  try {
-    return await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
 async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();
   return (performance.now() - start) / 1000;
-}
-
-/** Runs a program of ours, and watches the most memory it took. */
-async function runNode(args: readonly string[]): Promise<{ readonly output: string; readonly rssBytes: number }> {
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  const exited = new Promise<number | null>((resolve, reject) => child.once("exit", resolve).once("error", reject));
-  let [running, rssBytes] = [true, 0];
-  const watch = (async () => {
-    while (running) {
-      const status = await readFile(`/proc/${child.pid}/status`, "latin1").catch(() => "");
-      rssBytes = Math.max(rssBytes, 1024 * Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0));
-      await sleep(LOOK_MS);
-    }
-  })();
-  const output = await text(child.stdout);
-  const code = await exited;
-  running = false;
-  await watch;
-  if (code !== 0) throw new Error(`${args[0]} ended with ${code}: ${output}`);
-  return { output, rssBytes };
 }

@@ -3,6 +3,7 @@
  *
  * Exit code 0 when every judged figure reached its goal, 1 when one did not, 2 for an unknown name.
  */
+import { auditAuthority } from "./audit-authority.ts";
 import type { Bench } from "./figure.ts";
 import { hsmLatency, hsmSign } from "./hsm.ts";
 import { issue } from "./issue.ts";
@@ -15,6 +16,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   "log-append": logAppend,
   "log-latency": logLatency,
   "log-audit": logAudit,
+  "audit-authority": auditAuthority,
   "revocation-size": revocationSize,
   "revocation-speed": revocationSpeed,
   "revocation-day": revocationDay,

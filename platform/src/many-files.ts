@@ -41,11 +41,11 @@ interface Staged {
  */
 export async function putImmutableMany(folder: string, files: readonly RelativeFile[]): Promise<void> {
   const placed = files.map((file) => ({ file: path.join(folder, file.path), bytes: file.bytes }));
-  const parents = new Set(placed.map(({ file }) => path.dirname(file)));
-  for (const parent of parents) await ensureFolder(parent);
+  const parents = [...new Set(placed.map(({ file }) => path.dirname(file)))];
+  await each(parents, (parent) => ensureFolder(parent));
   await orFileError(`could not write to ${folder}`, async () => {
     for (let at = 0; at < placed.length; at += GROUP_FILES) await putGroup(placed.slice(at, at + GROUP_FILES));
-    for (const parent of parents) await syncFolder(parent);
+    await each(parents, syncFolder);
   });
 }
 
