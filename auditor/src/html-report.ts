@@ -66,7 +66,10 @@ function facts({ authority, checkpoint, from, status }: AllReport, source: strin
   if (status) {
     const [revoked, suspended, unreleased] = status.counts;
     rows.push(["Status", `epoch ${status.epoch} of ${timeOf(status.issued)}, ${grouped(status.n)} indices`]);
-    rows.push(["", `${grouped(revoked!)} revoked, ${grouped(suspended!)} suspended, ${grouped(unreleased!)} unreleased`]);
+    rows.push([
+      "",
+      `${grouped(revoked!)} revoked, ${grouped(suspended!)} suspended, ${grouped(unreleased!)} unreleased`,
+    ]);
   }
   return rows;
 }
@@ -74,7 +77,9 @@ function facts({ authority, checkpoint, from, status }: AllReport, source: strin
 /** What was counted, and which rule it was held to. */
 function checks({ counts, versions, batches, trustFiles, statusFiles, walk }: AllReport): readonly Row[] {
   const tally = ({ checked, notHeld }: { checked: number; notHeld: number }) => {
-    return notHeld === 0 ? grouped(checked) : `${grouped(checked)}, and ${grouped(notHeld)} that the source does not hold`;
+    return notHeld === 0
+      ? grouped(checked)
+      : `${grouped(checked)}, and ${grouped(notHeld)} that the source does not hold`;
   };
   const entries = Object.entries(counts).filter(([, count]) => count > 0);
   const rule = (text: string) => `<br><small>${text}</small>`;

@@ -88,13 +88,18 @@ export function tokenLeaf(index: number, rctId: Uint8Array, payload: Uint8Array)
   return encodeLeaf({ type: "token", index, rctIdHash: sha256(rctId), payloadHash: sha256(payload) });
 }
 
-/** @throws FormatError ERR_LEAF or ERR_EVENT */
+/** The hashes of a token leaf are views: a log has millions of them. @throws FormatError ERR_LEAF or ERR_EVENT */
 export function decodeLeaf(bytes: Uint8Array): Leaf {
   if (bytes.length > ENTRY_BYTES_MAX) throw wrong(`${bytes.length} bytes`);
   switch (bytes[0]) {
     case 1:
       checkLength(bytes, TOKEN_LEAF_BYTES);
-      return { type: "token", index: readU64(bytes, 1), rctIdHash: bytes.slice(9, 41), payloadHash: bytes.slice(41) };
+      return {
+        type: "token",
+        index: readU64(bytes, 1),
+        rctIdHash: bytes.subarray(9, 41),
+        payloadHash: bytes.subarray(41),
+      };
     case 2:
       checkLength(bytes, BATCH_LEAF_BYTES);
       return {

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { CodedError, formatBase64, formatHex, sha256, utf8 } from "@viafabric/schemas";
 import { folderFetch, openTree, proveConsistency, proveInclusion, readCheckpoint, readEntries } from "./client.ts";
 import {
@@ -147,6 +148,22 @@ test("an append answers when it is committed, written or published, as asked", a
   const cosigned = await signedCheckpoint(log.head, { witnessed: true });
   await log.publish(cosigned);
   assert.deepEqual(map.get("checkpoint"), cosigned);
+});
+
+test("files of committed appends are written when no append follows, and when the log is closed", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { log, map } = await memoryLog();
+  await log.append(decimals(0, 10), "committed");
+  await log.append(decimals(10, 300), "committed");
+  await setImmediate();
+  assert.deepEqual([...map.keys()], [], "the disk is left to the appends");
+  context.mock.timers.tick(1000);
+  await setImmediate();
+  assert.ok(map.has("tile/0/000.p/10") && map.has("tile/0/000") && map.has("tile/0/001.p/44"));
+  await log.append(decimals(300, 301), "committed");
+  await log.close();
+  assert.ok(map.has("tile/0/001.p/45"));
+  assert.ok(!map.has("checkpoint"));
 });
 
 test("what an entry bundle cannot hold is refused and harms nothing", async () => {
