@@ -145,8 +145,11 @@ function readUnsigned(bytes: Uint8Array, at: number, width: number): number {
   return value;
 }
 
-/** Outside text inside a message: escaped, so that a terminal obeys none of it, and never long. */
-export function quote(text: string): string {
-  const shown = text.length > 80 ? `${text.slice(0, 80)}…` : text;
+/**
+ * Outside text inside a message: escaped, so that a terminal obeys none of it, and never long.
+ * @param lengthMax Infinity where what is cut off could be what matters
+ */
+export function quote(text: string, lengthMax = 80): string {
+  const shown = text.length > lengthMax ? `${text.slice(0, lengthMax)}…` : text;
   return JSON.stringify(shown).replace(/[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "?");
 }

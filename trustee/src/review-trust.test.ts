@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Output } from "@viafabric/platform";
 import {
   CodedError,
   encodeHead,
@@ -30,7 +31,9 @@ import {
   verifyTrust,
 } from "@viafabric/tuf";
 import { DAY, NOW, namedSigner } from "./fixtures.test.ts";
+import type { Review } from "./review.ts";
 import { reviewRoot, reviewTargets } from "./review-trust.ts";
+import { showReview } from "./show.ts";
 
 const TRUSTEES = [1, 2, 3, 4, 5].map((i) => namedSigner(`trustee ${i}`));
 const roleOf = (names: readonly string[], threshold: number): Role => {
@@ -231,4 +234,32 @@ test("a root rotates slowly, keeps its majority and needs old and new trustees",
   ];
   for (const [what, code, signed] of attempts)
     assert.throws(() => reviewRoot(signed, accepted, NOW), coded(code, what), what);
+});
+
+test("a change is shown whole, to its last day, and obeyed by no terminal", async () => {
+  const accepted = await acceptedState();
+  const files = new Map([...FILES, [KEYS_PATH, encodeTrustKeys([...ENTRIES, entry("issuer", "next")])]]);
+  const content = { version: 2, expires: NOW + 300 * DAY, targets: files, batches: QUORUM, revocations: REVOCATIONS };
+  const { changes, expires } = reviewTargets(buildTargets(content), attachTargets(files), accepted, NOW);
+  const lines: string[] = [];
+  const out = new (class extends Output {
+    override line(text = ""): void {
+      lines.push(text);
+    }
+  })(false);
+  const proposal = { role: "targets", version: 2, expires, quorums: [accepted.trustees] };
+  const told = { state: "open", requestedBy: [], ownApprovals: false };
+  const review = {
+    proposal,
+    words: "w",
+    told,
+    rejections: [],
+    approvals: 0,
+    changes: [...changes, "\u001b[2Jx"],
+    expires,
+  };
+  showReview(out, review as unknown as Review);
+  const shown = lines.join("\n");
+  assert.ok(changes[0]!.length > 80 && shown.includes(changes[0]!), shown);
+  assert.ok(!shown.includes("\u001b[2J"));
 });

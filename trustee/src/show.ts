@@ -139,7 +139,8 @@ export function showReview(out: Output, review: Review): void {
   for (const batch of batches?.batches ?? []) showBatch(out, batch);
   if (batches?.batches.length === 0 && !review.parts)
     out.line("No new batch: the accepted ones, signed for another while.");
-  for (const change of review.changes) out.line(`  ${quote(change).slice(1, -1)}`);
+  // Whole, however long: the end of a line is where a key's last day stands.
+  for (const change of review.changes) out.line(`  ${quote(change, Number.POSITIVE_INFINITY).slice(1, -1)}`);
   if (!batches && review.changes.length === 0) out.line("Nothing changes but the date.");
   out.line(`Signed, it is good until ${dayOf(review.expires)}.`);
   out.line(out.style("green", "Everything was computed again here and agrees with what this tool accepted before."));
