@@ -45,8 +45,9 @@ export async function serveWitness(
     running++;
     try {
       const { status, type, body } = await answerTo(cosigner, request);
-      const reason = status === 200 ? "" : `: ${body.trim()}`;
-      if (request.method === "POST") report(`${request.socket.remoteAddress} ${status}${reason}`);
+      // A log that starts does not know the size yet; what else is refused, somebody should look at.
+      const usual = request.method !== "POST" || status === 200 || status === 409;
+      if (!usual) report(`${request.socket.remoteAddress} ${status}: ${body.trim()}`);
       send(response, { status, type, body });
     } catch (error) {
       // Nothing was promised: the caller may ask again, the operator reads why.

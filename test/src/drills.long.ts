@@ -118,6 +118,12 @@ test("the ceremony of the runbook: three of five, one of them without a network"
     if (written.includes("trustee sheet")) copied.AUTHORITY = String((result.authority as { hex: string }).hex);
     if (written.includes("node device")) writeFileSync(path.join(home, "devices", "subjects.txt"), `${result.did}\n`);
   }
+  // This authority asks for no witness: only a node that was told to may live with that.
+  const strict = path.join(home, "strict");
+  const root = path.join(home, "1.root.json");
+  await run("bash", ["-c", `./via node init --root ${root} --home ${strict} --yes`]);
+  const refresh = await run("bash", ["-c", `./via node refresh --from ${home}/vault/public --home ${strict} --json`]);
+  assert.deepEqual([refresh.exitCode, JSON.parse(refresh.output).error], [1, "witness-quorum-missing"]);
   const keystore = readFileSync(path.join(home, OFFLINE_HOME, "keystore.json"), "utf8");
   for (const secretText of [keystore, "a drill, and no secret"])
     assert.ok(!readFileSync(transcript, "utf8").includes(secretText), "no secret is in the transcript");

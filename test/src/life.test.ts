@@ -93,11 +93,14 @@ test("what is private is private, and what is public is public", () => {
 test("the README's tour works on what npm start made, command by command", async () => {
   const readme = readFileSync(path.join(ROOT, "README.md"), "utf8");
   const tour = readme.slice(readme.indexOf("<!-- tour -->"), readme.indexOf("<!-- end of tour -->"));
-  const [serve, ...commands] = tour.split("\n").filter((line) => line.startsWith("./via "));
+  const all = tour.split("\n").filter((line) => line.startsWith("./via "));
+  const [partners, commands] = [all.filter(isService), all.filter((line) => !isService(line))];
+  const serve = partners.pop();
   assert.ok(serve?.startsWith("./via vault serve"));
-  assert.ok(commands.length > 18);
+  assert.ok(partners.length === 3 && commands.length > 18);
   const sockets = mkdtempSync(path.join(tmpdir(), "via-"));
   const simulator = await startSimulator({ folder: sockets });
+  const witnesses = await Promise.all(partners.map((line) => startService(argumentsOf(line.replace(/ &$/, "")))));
   const service = await startService(argumentsOf(serve!));
   let event = "";
   try {
@@ -114,15 +117,23 @@ test("the README's tour works on what npm start made, command by command", async
     assert.match(event, /^[0-9a-f]{64}$/);
   } finally {
     await service.stop();
+    for (const witness of witnesses) await witness.stop();
     await simulator.stop();
     rmSync(sockets, { recursive: true, force: true });
   }
   assert.deepEqual(processesOf(home), []);
 });
 
-const argumentsOf = (command: string) => command.slice("./via ".length).replaceAll(".via/", `${home}/`).split(" ");
+const isService = (command: string) => /^\.\/via (vault|audit witness) serve/.test(command);
+/** The partners' addresses are in the policy that the trustees signed, from the ports that were free that day. */
+const argumentsOf = (command: string) =>
+  command
+    .slice("./via ".length)
+    .replace(/127\.0\.0\.1:809([123])\b/, (_, n) => readFileSync(path.join(home, "witnesses", n, "address"), "utf8"))
+    .replaceAll(".via/", `${home}/`)
+    .split(" ");
 
-/** The vault as a person leaves it running, at whatever port was free. */
+/** A service as a person leaves it running, at whatever port was free. */
 async function startService(args: readonly string[]): Promise<{ url: string; stop: () => Promise<void> }> {
   const child = spawn(path.join(ROOT, "via"), [...args, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
@@ -132,7 +143,7 @@ async function startService(args: readonly string[]): Promise<{ url: string; sto
       text += chunk;
       if (text.trimEnd().endsWith("}")) resolve(text);
     });
-    child.once("exit", (code) => reject(new Error(`the vault ended with ${code}`)));
+    child.once("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}`)));
   });
   return {
     url: JSON.parse(ready).url,
@@ -149,7 +160,7 @@ test("a node with nothing but a copy of the public files and the pinned root acc
   cpSync(published, copy, { recursive: true });
   const root = path.join(folder, "root.json");
   cpSync(path.join(published, "root", "1.root.json"), root);
-  await via("node", "init", "--root", root, "--home", node, "--development", "--yes");
+  await via("node", "init", "--root", root, "--home", node, "--yes");
   assert.equal((await via("node", "refresh", "--from", copy, "--home", node)).exitCode, 0);
   const accepted = await via("node", "check", "--dump", dump(1), "--home", node);
   assert.deepEqual([accepted.exitCode, accepted.result.code], [0, "accept"]);
@@ -157,12 +168,24 @@ test("a node with nothing but a copy of the public files and the pinned root acc
   assert.deepEqual([refused.exitCode, refused.result.code], [1, "revoked"]);
 });
 
-test("a node in use refuses an authority that requires no witness", async () => {
+test("a bundle whose proof too few witnesses cosigned is not taken, and its tokens are refused", async () => {
+  const copy = path.join(folder, "unwitnessed");
   const node = path.join(folder, "strict");
-  const root = path.join(published, "root", "1.root.json");
-  await via("node", "init", "--root", root, "--home", node, "--yes");
-  const { exitCode, result } = await via("node", "refresh", "--from", published, "--home", node);
-  assert.deepEqual([exitCode, result.error], [1, "witness-quorum-missing"]);
+  cpSync(published, copy, { recursive: true });
+  const file = path.join(copy, "batch", "0", "log.proof");
+  const lines = readFileSync(file, "utf8").trimEnd().split("\n");
+  const witnessed = lines.filter((line) => line.startsWith("\u2014 partner-"));
+  assert.equal(witnessed.length, 2, "two of three must");
+  writeFileSync(file, `${lines.filter((line) => line !== witnessed[0]).join("\n")}\n`);
+  await via("node", "init", "--root", path.join(published, "root", "1.root.json"), "--home", node, "--yes");
+  const { result } = await via("node", "refresh", "--from", copy, "--home", node);
+  const refused = result.refused as readonly { seq: number; code: string }[];
+  assert.deepEqual(
+    refused.map(({ seq, code }) => [seq, code]),
+    [[0, "witness-quorum-missing"]],
+  );
+  const check = await via("node", "check", "--dump", dump(1), "--home", node);
+  assert.deepEqual([check.exitCode, check.result.code], [1, "batch-not-held"]);
 });
 
 test("unknown, truncated and foreign tokens are refused, and change nothing on the node's disk", async () => {
@@ -210,16 +233,7 @@ test("one flipped bit anywhere in the published files never turns a refusal into
     bytes[at]! ^= 1 << (i % 8);
     writeFileSync(file, bytes);
     const node = path.join(folder, `flipped-node-${i}`);
-    await via(
-      "node",
-      "init",
-      "--root",
-      path.join(published, "root", "1.root.json"),
-      "--home",
-      node,
-      "--development",
-      "--yes",
-    );
+    await via("node", "init", "--root", path.join(published, "root", "1.root.json"), "--home", node, "--yes");
     await via("node", "refresh", "--from", copy, "--home", node);
     const { result } = await via("node", "check", "--dump", dump(0), "--home", node);
     assert.notEqual(result.code, "accept", `bit in ${path.relative(copy, file)} at ${at}`);

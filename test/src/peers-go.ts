@@ -1,6 +1,6 @@
 /**
  * The Go peers: programs of other people that read our log (test/peers/go-log) and our TUF repositories
- * (test/peers/go-tuf), built from their locked modules.
+ * (test/peers/go-tuf), cosign it or ask for a cosignature (test/peers/go-witness), built from their locked modules.
  *
  * A machine without Go, or without a way to the modules, can still run the other tests; under CI a missing peer is a
  * failure, because there nobody would notice. A peer that does not compile is a failure everywhere.
@@ -17,6 +17,8 @@ const run = promisify(execFile);
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 
 export const LITEWITNESS = "filippo.io/torchwood/cmd/litewitness";
+export const OMNIWITNESS = "github.com/transparency-dev/witness/cmd/omniwitness";
+export const SIGSUM_REQUEST = "sigsum.org/sigsum-go/tests/mk-add-checkpoint-request";
 
 /** Modules are downloaded and compiled once: on a cold machine with two cores that takes minutes. */
 const BUILD_MS = 900_000;
@@ -30,7 +32,7 @@ export type GoPeer = { readonly binary: string } | { readonly missing: string };
  * @param program the package to build; by default our own
  * @param folder the module in test/peers
  */
-export async function goPeer(program = ".", folder: "go-log" | "go-tuf" = "go-log"): Promise<GoPeer> {
+export async function goPeer(program = ".", folder: "go-log" | "go-tuf" | "go-witness" = "go-log"): Promise<GoPeer> {
   const options = {
     cwd: path.join(root, "test/peers", folder),
     env: GO_ENVIRONMENT,

@@ -70,7 +70,7 @@ export async function serve(args: readonly string[]): Promise<{ readonly ready: 
       if (Object.keys(ready).length > 0) resolve({ ready, child });
     });
     child.once("exit", (code) =>
-      reject(new OperationError("ERR_TOUR", `the vault ended with ${code} before it was ready`)),
+      reject(new OperationError("ERR_TOUR", `via ${args.join(" ")} ended with ${code} before it was ready`)),
     );
   });
 }

@@ -8,10 +8,12 @@ import path from "node:path";
 import { type Command, confirm, ensureFolder, outputOf, program, runProgram } from "@viafabric/platform";
 import { OperationError } from "@viafabric/schemas";
 import { heading, serve, stop, via } from "./commands.ts";
-import { audit, decide, genesis, hasAuthority, homesIn, issue, write } from "./story.ts";
+import { audit, decide, drawUp, genesis, hasAuthority, homesIn, issue, startWitnesses, write } from "./story.ts";
 
 const DEFAULT_HOME = ".via";
 const DEFAULT_PORT = 8080;
+/** The witnesses listen on the free ports after this many. */
+const WITNESS_PORTS = 10;
 
 const tour = program("npm start --", "One token's whole life, on this machine")
   .option("--once", "end after the story instead of leaving the service running")
@@ -29,14 +31,19 @@ Examples
   .action(async (options) => {
     const homes = homesIn(path.resolve(options.home));
     await ensureFolder(homes.root, 0o711);
-    if (!hasAuthority(homes)) await genesis(homes);
-    heading("Service");
-    const { ready, child } = await serve(["vault", "serve", "--home", homes.vault, "--port", options.port]);
-    const url = String(ready.url);
-    // Ctrl-C reaches the whole process group; the vault puts its own affairs in order, and the story ends here.
+    const isNew = !hasAuthority(homes);
+    if (isNew) await drawUp(homes, Number(options.port) + WITNESS_PORTS);
+    // Ctrl-C reaches the whole process group; each puts its own affairs in order, and the story ends here.
     const interrupted = new AbortController();
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interrupted.abort());
+    heading("Partners: three witnesses cosign the log, two of them must");
+    const services = [...(await startWitnesses(homes))];
     try {
+      if (isNew) await genesis(homes);
+      heading("Service");
+      const { ready, child } = await serve(["vault", "serve", "--home", homes.vault, "--port", options.port]);
+      services.push(child);
+      const url = String(ready.url);
       const batch = await issue(homes, url);
       const tags = await write(homes, url, batch, process.env);
       const verdicts = await decide(homes, url, batch, tags[0]!);
@@ -46,7 +53,7 @@ Examples
       process.stdout.write(`\nThe vault runs at ${url}. Ctrl-C stops it; npm start goes on with another batch.\n`);
       await endOf(child, interrupted.signal);
     } finally {
-      await stop(child);
+      for (const service of services.toReversed()) await stop(service);
     }
   });
 

@@ -2,15 +2,18 @@
  * One token's whole life, told by doing it: genesis if there is no authority yet, then one batch from request to
  * refusal. Every step is a command of one of the five users; the evidence beside it is read from that command.
  */
+
+import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { startSimulator } from "@viafabric/nfc/simulator";
 import { ensureFolder, PRIVATE_FILE, PRIVATE_FOLDER, putImmutable } from "@viafabric/platform";
-import { formatBase64Url, utf8 } from "@viafabric/schemas";
-import { evidence, heading, type Json, via } from "./commands.ts";
+import { formatBase64Url, OperationError, utf8 } from "@viafabric/schemas";
+import { evidence, heading, type Json, serve, stop, via } from "./commands.ts";
 
 export interface Homes {
   readonly root: string;
@@ -20,10 +23,15 @@ export interface Homes {
   readonly release: string;
   readonly node: string;
   readonly devices: string;
+  readonly witness: (n: number) => string;
 }
 
 export const TRUSTEES = ["Amara", "Bjarne", "Carmen", "Dinesh", "Esi"] as const;
 export const THRESHOLD = 3;
+/** Partners who cosign the log; two of them must. */
+const WITNESSES = 3;
+const WITNESS_QUORUM = 2;
+const PORTS_TRIED = 100;
 /** One tag for each demo device. */
 const DEVICES = 3;
 
@@ -37,6 +45,7 @@ export function homesIn(root: string): Homes {
     release: at("release"),
     node: at("node"),
     devices: at("devices"),
+    witness: (n) => at("witnesses", String(n)),
   };
 }
 
@@ -54,8 +63,8 @@ export function hasAuthority(homes: Homes): boolean {
   return existsSync(path.join(homes.vault, "public", "root", "1.root.json"));
 }
 
-/** Five trustees, a station and a release officer make cards; the trustees sign what their own tools built. */
-export async function genesis(homes: Homes): Promise<void> {
+/** Five trustees, a station and a release officer make cards, three partners a witness's key. */
+export async function drawUp(homes: Homes, firstPort: number): Promise<void> {
   heading("Genesis: five trustees found an authority");
   const cards: string[] = [];
   for (const [i, name] of TRUSTEES.entries()) {
@@ -66,7 +75,46 @@ export async function genesis(homes: Homes): Promise<void> {
   await via(["writer", "init", "--name", "Station 1", ...(await keyOptions(homes.station))]);
   await via(["writer", "init", "--release", "--name", "Release officer", ...(await keyOptions(homes.release))]);
   cards.push("--station", path.join(homes.station, "card.json"), "--release", path.join(homes.release, "card.json"));
-  await via(["vault", "init", "--home", homes.vault, "--threshold", String(THRESHOLD), ...cards]);
+  let port = firstPort;
+  for (let n = 1; n <= WITNESSES; n++) {
+    const home = homes.witness(n);
+    port = await freePort(port + 1);
+    const address = `127.0.0.1:${port}`;
+    const { vkey } = await via([
+      "audit",
+      "witness",
+      "init",
+      "--name",
+      `partner-${n}.example`,
+      ...(await keyOptions(home)),
+    ]);
+    await putImmutable(path.join(home, "address"), utf8(address));
+    cards.push("--witness", `${vkey}+http://${address}/`);
+  }
+  const quorums = ["--threshold", String(THRESHOLD), "--quorum", String(WITNESS_QUORUM)];
+  await via(["vault", "init", "--home", homes.vault, ...quorums, ...cards]);
+}
+
+/** Each in a process of its own, as on another continent: the log is what `vault init` gave them. */
+export async function startWitnesses(homes: Homes): Promise<readonly ChildProcess[]> {
+  const logs = path.join(homes.vault, "genesis", "targets", "trust", "tlog-policy");
+  const started: ChildProcess[] = [];
+  try {
+    for (let n = 1; n <= WITNESSES; n++) {
+      const home = homes.witness(n);
+      const address = readFileSync(path.join(home, "address"), "utf8");
+      const listen = ["--logs", logs, "--listen", address, ...(await keyOptions(home))];
+      started.push((await serve(["audit", "witness", "serve", ...listen])).child);
+    }
+    return started;
+  } catch (error) {
+    for (const child of started) await stop(child);
+    throw error;
+  }
+}
+
+/** The trustees sign what their own tools built. */
+export async function genesis(homes: Homes): Promise<void> {
   let words = "";
   for (let n = 1; n <= TRUSTEES.length; n++) {
     const home = homes.trustee(n);
@@ -85,6 +133,21 @@ export async function genesis(homes: Homes): Promise<void> {
   const root = path.join(homes.vault, "public", "root", "1.root.json");
   for (const home of [homes.station, homes.release])
     await via(["writer", "enroll", "--root", root, "--home", home, "--yes"]);
+}
+
+/** Into the policy that trustees sign, so it stays for good. */
+async function freePort(from: number): Promise<number> {
+  for (let candidate = from; candidate < from + PORTS_TRIED; candidate++) {
+    const server = createServer();
+    const bound = new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(candidate, "127.0.0.1", () => resolve(true));
+    });
+    if (!(await bound)) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return candidate;
+  }
+  throw new OperationError("ERR_PORT", `no free port from ${from} on`);
 }
 
 /** Request, three approvals, and the batch that comes of it. @returns its number */
@@ -183,7 +246,7 @@ export async function decide(
   if (!existsSync(path.join(homes.node, "root.json"))) {
     heading("Node: pins the root it was given");
     const root = path.join(homes.vault, "public", "root", "1.root.json");
-    await via(["node", "init", "--root", root, "--home", homes.node, "--development", "--yes"]);
+    await via(["node", "init", "--root", root, "--home", homes.node, "--yes"]);
   }
   heading("Before its release a token is refused");
   verdicts.push(await check(homes, tag, 1));

@@ -292,6 +292,31 @@ test("a quorum is enough; too few say why; one contradiction stops all", async (
   await assert.rejects(gatherCosignatures(policy(), [good.open({ size: 256 }), split.open()], submission), isSplit);
 });
 
+test("no more lines are published than the policy asks for, and one changed byte of any is seen", async () => {
+  const names = ["witness.example/a", "witness.example/b", "witness.example/c"];
+  const servers = await Promise.all(
+    names.map((name, i) =>
+      serve(async (request, response) => {
+        const text = parseNote(utf8(request.slice(request.indexOf("\n\n") + 2))).text;
+        answer(response, 200, formatSignatureLine(await signNote(text, name, signerOf(10 + i), WITNESS_TIME)));
+      }),
+    ),
+  );
+  const three: LogPolicy = {
+    logs: [{ verifier: logVerifier }],
+    witnesses: names.map((name, i) => {
+      return { name, verifier: noteVerifier(name, signerOf(10 + i).publicKey, 4), url: servers[i]!.url };
+    }),
+    groups: [{ name: "two", threshold: 2, members: names }],
+    quorum: "two",
+  };
+  const witnesses = three.witnesses.map((witness) => openWitness(logVerifier, [witness]));
+  const { note, checkpoint } = await gatherCosignatures(three, witnesses, await submissionOf(3));
+  assert.equal(checkpoint?.witnesses.length, 2);
+  for (let at = 0; at < note.length; at++)
+    assert.throws(() => verifyCheckpoint(three, note.with(at, note[at]! ^ 1)), `byte ${at}`);
+});
+
 test("one address that signs with two keys is asked once", async () => {
   const second = signerOf(3);
   const { requests, url } = await serve(async (request, response) => {

@@ -121,7 +121,10 @@ export function witnessesByAddress({
 }
 
 export interface Gathered {
-  /** The note with every cosignature that was had. */
+  /**
+   * The note with the cosignatures that were had; with no more than the policy asks for, once there are enough. In a
+   * line too many a flipped bit would go unseen, because readers skip the lines of keys that they do not know.
+   */
   readonly note: Uint8Array;
   /** What the policy accepts; undefined while too few have cosigned. */
   readonly checkpoint: VerifiedCheckpoint | undefined;
@@ -135,7 +138,7 @@ export interface Gathered {
  */
 export async function gatherCosignatures(
   policy: LogPolicy,
-  witnesses: readonly Witness[],
+  witnesses: readonly Pick<Witness, "cosign">[],
   submission: Submission,
 ): Promise<Gathered> {
   const answers = await Promise.allSettled(witnesses.map((witness) => witness.cosign(submission)));
@@ -143,12 +146,26 @@ export async function gatherCosignatures(
   const split = failures.find((failure) => !(failure instanceof OperationError));
   if (split) throw split;
   const lines = answers.flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
-  const note = concat(submission.note, ...lines.map((line) => utf8(formatSignatureLine(line))));
+  const verified = (some: readonly NoteSignature[]) => {
+    const note = concat(submission.note, ...some.map((line) => utf8(formatSignatureLine(line))));
+    return { note, checkpoint: verifiedIfEnough(policy, note), failures };
+  };
+  let kept = lines;
+  let gathered = verified(kept);
+  for (const line of gathered.checkpoint ? lines : []) {
+    const fewer = kept.filter((other) => other !== line);
+    const without = verified(fewer);
+    if (without.checkpoint) [kept, gathered] = [fewer, without];
+  }
+  return gathered;
+}
+
+function verifiedIfEnough(policy: LogPolicy, note: Uint8Array): VerifiedCheckpoint | undefined {
   try {
-    return { note, checkpoint: verifyCheckpoint(policy, note), failures };
+    return verifyCheckpoint(policy, note);
   } catch (error) {
-    if (!(error instanceof VerificationError) || error.code !== "ERR_WITNESS_QUORUM") throw error;
-    return { note, checkpoint: undefined, failures };
+    if (error instanceof VerificationError && error.code === "ERR_WITNESS_QUORUM") return undefined;
+    throw error;
   }
 }
 

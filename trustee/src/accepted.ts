@@ -15,7 +15,7 @@ import {
   utf8,
   VerificationError,
 } from "@viafabric/schemas";
-import { parsePolicy } from "@viafabric/transparency-log";
+import { type LogPolicy, parsePolicy } from "@viafabric/transparency-log";
 import {
   type FetchFile,
   type Mirror,
@@ -58,15 +58,27 @@ export interface VerifiedLog {
 const REPLAY_BYTES_MAX = 1024 * 1024 * 1024;
 const STATEMENT_BYTES_MAX = 2048;
 
-/** @param mirrors of the published tree. @param now unix seconds. @throws OperationError ERR_CLOCK */
-export async function acceptPublished(home: Home, mirrors: readonly Mirror[], now: number): Promise<Accepted> {
+/**
+ * @param mirrors of the published tree. @param now unix seconds
+ * @param seenBy `quorum`: only a log that enough witnesses have cosigned. `anybody`: the log's own word will do, where
+ * waiting for other people's servers would be worse
+ * @throws OperationError ERR_CLOCK
+ */
+export async function acceptPublished(
+  home: Home,
+  mirrors: readonly Mirror[],
+  now: number,
+  seenBy: SeenBy = "quorum",
+): Promise<Accepted> {
   // Lifetimes are signed by this clock, and what it calls living may be long over.
   await assertClock(home.trust, now);
   const current = ({ expired }: Accepted): boolean => !expired;
-  return (await tryMirrors(mirrors, (fetch) => acceptFrom(home, fetch, now), current)).value;
+  return (await tryMirrors(mirrors, (fetch) => acceptFrom(home, fetch, now, seenBy), current)).value;
 }
 
-async function acceptFrom(home: Home, fetch: FetchFile, now: number): Promise<Accepted> {
+type SeenBy = "quorum" | "anybody";
+
+async function acceptFrom(home: Home, fetch: FetchFile, now: number, seenBy: SeenBy): Promise<Accepted> {
   const pinned = await pinnedRoot(home, fetch);
   const before = await loadTrust(home.trust, pinned).catch((error: unknown) => {
     if (error instanceof OperationError && error.code === "ERR_TRUST_MISSING") return undefined;
@@ -84,7 +96,8 @@ async function acceptFrom(home: Home, fetch: FetchFile, now: number): Promise<Ac
   });
   const { head } = trust;
   const manifests = (await openTree(batches, head)).frontierAt(head.size);
-  const log = await openLog(home, fetch, trust);
+  const policy = parsePolicy(utf8(trust.policyText));
+  const log = await openLog(home, fetch, trust, seenBy === "quorum" ? policy : { ...policy, quorum: undefined });
   // The accepted head was signed by a quorum; a log that does not contain what it names was rewritten since.
   await log.verifyAt(head.log);
   return { trust, before, manifests: await manifests, log, expired };
@@ -116,9 +129,9 @@ async function pinnedRoot(home: Home, fetch: FetchFile): Promise<PinnedRoot> {
   return pinned;
 }
 
-async function openLog(home: Home, fetch: FetchFile, trust: TrustedState): Promise<VerifiedLog> {
+async function openLog(home: Home, fetch: FetchFile, trust: TrustedState, policy: LogPolicy): Promise<VerifiedLog> {
   const source = subFolder(fetch, "log");
-  const { checkpoint } = await readCheckpoint(source, parsePolicy(utf8(trust.policyText)));
+  const { checkpoint } = await readCheckpoint(source, policy);
   const tree: TileTree = await openTree(source, checkpoint);
   const rootAt = async (size: number) => (size === 0 ? EMPTY_ROOT : (await tree.frontierAt(size)).root());
   const verifyAt = async (named: Head["log"]): Promise<void> => {

@@ -19,6 +19,7 @@ import { kitRoutes } from "./routes/kits.ts";
 import { pageRoutes } from "./routes/pages.ts";
 import { requestRoutes } from "./routes/requests.ts";
 import { statusRoutes } from "./routes/status.ts";
+import type { Health } from "./sequencer.ts";
 import type { Store } from "./store.ts";
 
 export interface AppDependencies {
@@ -37,7 +38,7 @@ export interface AppDependencies {
   readonly now: () => number;
   /** Tells the sequencer that there is something to do. */
   readonly wake: () => void;
-  readonly health: () => { readonly logSize: number; readonly problem?: string };
+  readonly health: () => Health;
   readonly logger?: FastifyBaseLogger;
   /** Requests a minute from one address. */
   readonly rateMax?: number;

@@ -28,6 +28,7 @@ import {
   bundleProof,
   growManifestTree,
   manifestEdge,
+  proofFile,
   type SignedBatch,
   signatureOf,
   tokensFile,
@@ -107,13 +108,14 @@ test("the bundle proves its own batch leaf, under the policy that trustees signe
   const { index, checkpoint } = verifyProof(policy, parseProof(proof).extra!, proof);
   assert.equal(index, 2);
   assert.ok(checkpoint.size >= index + 1 + batch.manifest.count);
-  const files = bundleFiles(batch, bin, proof);
+  assert.deepEqual(proofFile(0, proof), { path: "batch/0/log.proof", bytes: proof });
+  const files = bundleFiles(batch, bin);
   assert.deepEqual(
     files.map(({ path }) => path),
-    ["manifest.cbor", "leaves.bin", "tokens.bin", "log.proof"].map((name) => `batch/0/${name}`),
+    ["manifest.cbor", "leaves.bin", "tokens.bin"].map((name) => `batch/0/${name}`),
   );
   assert.equal(files[1]!.bytes.length, 4 * 73);
-  assert.equal(bundleFiles(batch, new Uint8Array(0), proof).length, 3);
+  assert.equal(bundleFiles(batch, new Uint8Array(0)).length, 2);
 });
 
 test("manifest tiles grow with the head and give its root", async () => {

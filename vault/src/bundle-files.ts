@@ -108,14 +108,18 @@ export function bundleProof(
   return formatProof({ extra: entry, ...inclusion, checkpoint });
 }
 
-/** The files of `batch/<seq>/`. */
-export function bundleFiles(batch: SignedBatch, tokensBin: Uint8Array, logProof: Uint8Array): readonly PublishedFile[] {
+/** `batch/<seq>/log.proof`: what makes a bundle one that a node accepts. */
+export function proofFile(seq: number, logProof: Uint8Array): PublishedFile {
+  return { path: `batch/${seq}/log.proof`, bytes: logProof };
+}
+
+/** The other files of `batch/<seq>/`. */
+export function bundleFiles(batch: SignedBatch, tokensBin: Uint8Array): readonly PublishedFile[] {
   const folder = `batch/${batch.manifest.seq}`;
   return [
     { path: `${folder}/manifest.cbor`, bytes: batch.manifestBytes },
     { path: `${folder}/leaves.bin`, bytes: concat(...batch.entries) },
     ...(tokensBin.length > 0 ? [{ path: `${folder}/tokens.bin`, bytes: tokensBin }] : []),
-    { path: `${folder}/log.proof`, bytes: logProof },
   ];
 }
 

@@ -37,6 +37,12 @@ export class VaultClient {
     return answerOf(path, response);
   }
 
+  /** How the vault is, also when it says that it is not well. */
+  async health(): Promise<Answer> {
+    const response = await this.#fetch("healthz", {});
+    return response.status === 503 ? ((await response.json()) as Answer) : answerOf("healthz", response);
+  }
+
   async text(path: string): Promise<string> {
     const response = await this.#fetch(path, {});
     if (!response.ok) throw new OperationError("ERR_VAULT", `${path} answered ${response.status}`);

@@ -1,26 +1,28 @@
 /**
  * What the sequencer has in front of it: the open log, what is published, and the replay of statuses.
  *
- * Opening the desk is the recovery: a publication that was decided is finished, the log finishes or drops an append
- * that was interrupted, and everything else is read again from what is published. Nothing else is remembered between
- * two runs but the database.
+ * Opening the desk is the recovery: a publication that was decided is finished, the witnesses are asked whether they
+ * have seen more of the log than there is here, the log finishes or drops an append that was interrupted, and
+ * everything else is read again from what is published. Nothing else is remembered between two runs but the database.
  */
 import path from "node:path";
 import type { SignerClient } from "@viafabric/hsm/signer";
 import { readFileIfPresent } from "@viafabric/platform";
 import { SET_FILE_BYTES_MAX } from "@viafabric/revocation";
 import type { MerkleFrontier } from "@viafabric/schemas";
-import { equalBytes, noteVerifier, OperationError, type PublicKey } from "@viafabric/schemas";
-import { frontierOf } from "@viafabric/transparency-log";
+import { equalBytes, noteVerifier, OperationError, type PublicKey, utf8 } from "@viafabric/schemas";
+import { frontierOf, parsePolicy } from "@viafabric/transparency-log";
 import type { FetchFile } from "@viafabric/transparency-log/client";
-import { folderFetch, readEdge, readEntries } from "@viafabric/transparency-log/client";
+import { folderFetch, proveConsistency, readEdge, readEntries } from "@viafabric/transparency-log/client";
 import { type CheckpointLock, type Log, openLog } from "@viafabric/transparency-log/log";
+import type { Gathered } from "@viafabric/transparency-log/witness";
 import type { Settings } from "./genesis.ts";
 import type { IssuedBatch } from "./issue.ts";
 import { type Published, readPublished } from "./published.ts";
 import { type PublicStorage, publicFolder, publish } from "./publisher.ts";
 import { StatusHistory } from "./status-history.ts";
 import type { Store } from "./store.ts";
+import { assertNoSplit, Witnesses } from "./witnesses.ts";
 
 export interface DeskDependencies {
   readonly store: Store;
@@ -30,6 +32,8 @@ export interface DeskDependencies {
   readonly stagingFolder: string;
   /** Transcripts of key ceremonies, by number. */
   readonly transcriptsFolder: string;
+  /** Where a witness's contradiction is kept. */
+  readonly splitFile: string;
   /** Root v1 with its signatures. */
   readonly pinnedRoot: Uint8Array;
   readonly logKey: PublicKey;
@@ -51,6 +55,8 @@ export class Desk {
   readonly manifestFiles: FetchFile;
   #published: Published | undefined;
   #issued: readonly IssuedBatch[] = [];
+  /** Of the policy in force: another one names others. */
+  #witnesses: { readonly policyText: string; readonly witnesses: Witnesses } | undefined;
 
   private constructor(deps: DeskDependencies, log: Log, published: Published | undefined) {
     this.deps = deps;
@@ -62,11 +68,18 @@ export class Desk {
     this.#published = published;
   }
 
+  /** @throws VerificationError ERR_WITNESS_SPLIT while a contradiction is unexplained */
   static async open(deps: DeskDependencies): Promise<Desk> {
+    await assertNoSplit(deps.splitFile);
     const decided = await deps.store.openPublication();
     if (decided) await publish(publicFolder(deps.publicFolder), decided.publication);
     const published = await readPublished(deps.publicFolder, deps.pinnedRoot);
     const origin = deps.settings.logOrigin;
+    // A log that was restored from a backup looks sound from here. Those who cosigned it know better, and must be asked
+    // before the first signature: opening the log may finish an append.
+    const witnesses = published && (await openWitnesses(deps, published.trusted.policyText));
+    const held = await deps.store.logHead(origin);
+    if (held) await witnesses?.confirm(held.note);
     const log = await openLog({
       verifier: noteVerifier(origin, deps.logKey),
       folder: path.join(deps.publicFolder, "log"),
@@ -77,6 +90,7 @@ export class Desk {
       until: "written",
     });
     const desk = new Desk(deps, log, published);
+    if (published && witnesses) desk.#witnesses = { policyText: published.trusted.policyText, witnesses };
     try {
       if (published) await desk.#hold(published);
       if (decided) await deps.store.finishPublication(decided.id, deps.now());
@@ -125,6 +139,29 @@ export class Desk {
     this.#issued = [];
   }
 
+  /** The witnesses of the policy in force. @param policyText of a policy that is about to be */
+  async witnesses(policyText = this.need().trusted.policyText): Promise<Witnesses> {
+    if (this.#witnesses?.policyText !== policyText) {
+      this.#witnesses = { policyText, witnesses: await openWitnesses(this.deps, policyText) };
+    }
+    return this.#witnesses.witnesses;
+  }
+
+  /** Why proofs and kits wait. */
+  get missingWitnesses(): string | undefined {
+    return this.#witnesses?.witnesses.missing;
+  }
+
+  /** The log as it is, with the cosignatures that can be had now. @throws VerificationError ERR_WITNESS_SPLIT */
+  async cosign(policyText?: string): Promise<Gathered> {
+    const witnesses = await this.witnesses(policyText);
+    const { head, checkpoint } = this.log;
+    return witnesses.gather({
+      note: checkpoint!,
+      prove: (oldSize) => proveConsistency(this.logFiles, oldSize, head),
+    });
+  }
+
   async entryAt(index: number): Promise<Uint8Array> {
     for await (const entry of readEntries(this.logFiles, this.log.head, index, index + 1)) return entry;
     throw new OperationError("ERR_LOG_STATE", `the log has no entry ${index}`);
@@ -167,6 +204,14 @@ export class Desk {
     }
     return true;
   }
+}
+
+function openWitnesses(
+  { settings, logKey, store, splitFile, now }: DeskDependencies,
+  text: string,
+): Promise<Witnesses> {
+  const log = noteVerifier(settings.logOrigin, logKey);
+  return Witnesses.open({ policy: parsePolicy(utf8(text)), log, store, splitFile, now });
 }
 
 /** The head row of the log: replaced only by whoever knows the one before. */

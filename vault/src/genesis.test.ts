@@ -161,14 +161,16 @@ test("a listed file that is not in the folder is missed", async () => {
 
 test("witnesses and their quorum go into the log policy", async () => {
   const vkey = "witness.example/w1+df1c0a35+BIE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU";
-  const { genesis } = await genesisWorld({ witnesses: { keys: [vkey], quorum: 1 } });
+  const { genesis } = await genesisWorld({ witnesses: { listed: [{ vkey, url: "https://w.example/" }], quorum: 1 } });
   assert.match(
     parseUtf8(genesis.targetFiles.get(POLICY_PATH)!),
     /\nwitness w1 .*\ngroup witnesses 1 w1\nquorum witnesses\n$/,
   );
-  await assert.rejects(genesisWorld({ witnesses: { keys: [vkey, vkey], quorum: 2 } }), { code: "ERR_LOG_POLICY" });
+  await assert.rejects(genesisWorld({ witnesses: { listed: [{ vkey }, { vkey }], quorum: 2 } }), {
+    code: "ERR_LOG_POLICY",
+  });
   for (const quorum of [0, 2, 1.5]) {
-    await assert.rejects(genesisWorld({ witnesses: { keys: [vkey], quorum } }), { code: "ERR_GENESIS" });
+    await assert.rejects(genesisWorld({ witnesses: { listed: [{ vkey }], quorum } }), { code: "ERR_GENESIS" });
   }
 });
 

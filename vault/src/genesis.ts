@@ -70,12 +70,18 @@ export interface GenesisOptions {
   readonly logOrigin?: string;
   /** NDEF external type of tokens on tags. */
   readonly recordType?: string;
-  /** Verifier keys of witnesses, and how many must cosign. None is a setting for development. */
-  readonly witnesses?: { readonly keys: readonly string[]; readonly quorum: number };
+  /** Who must see the log, and how many of them. None is a setting for development. */
+  readonly witnesses?: { readonly listed: readonly ListedWitness[]; readonly quorum: number };
   /** Seconds from `now`. */
   readonly lifetimes?: Partial<Lifetimes>;
   /** Unix seconds. */
   readonly now: number;
+}
+
+export interface ListedWitness {
+  readonly vkey: string;
+  /** Where it is asked; without one its cosignatures count, and nobody can fetch them. */
+  readonly url?: string;
 }
 
 export interface Lifetimes {
@@ -253,16 +259,27 @@ function firstRules(authority: Uint8Array, threshold: number, onlineClass: KeyCl
 function policyFile(origin: string, log: PublicKey, witnesses: GenesisOptions["witnesses"]): Uint8Array {
   const logs = [{ verifier: noteVerifier(origin, log) }];
   if (!witnesses) return utf8(formatPolicy({ logs, witnesses: [], groups: [], quorum: undefined }));
-  const { keys, quorum } = witnesses;
-  if (!Number.isSafeInteger(quorum) || quorum < 1 || quorum > keys.length) {
-    throw wrong(`a quorum of ${quorum} among ${keys.length} witnesses`);
+  const { quorum } = witnesses;
+  if (!Number.isSafeInteger(quorum) || quorum < 1 || quorum > witnesses.listed.length) {
+    throw wrong(`a quorum of ${quorum} among ${witnesses.listed.length} witnesses`);
   }
-  const listed = keys.map((vkey, i) => ({ name: `w${i + 1}`, verifier: parseVerifierKey(vkey) }));
+  const listed = witnesses.listed.map(({ vkey, url }, i) => {
+    return { name: `w${i + 1}`, verifier: parseVerifierKey(vkey), ...(url !== undefined && { url: checkedUrl(url) }) };
+  });
   const group = { name: "witnesses", threshold: quorum, members: listed.map(({ name }) => name) };
   const bytes = utf8(formatPolicy({ logs, witnesses: listed, groups: [group], quorum: group.name }));
   // Read back: the reader refuses a key listed twice, which would count one witness as two.
   parsePolicy(bytes);
   return bytes;
+}
+
+/** Into a line of the policy, between spaces. */
+function checkedUrl(url: string): string {
+  const { protocol } = URL.canParse(url) ? new URL(url) : { protocol: "" };
+  if (!["http:", "https:"].includes(protocol) || !/^[\x21-\x7e]+$/.test(url) || url.length > URI_LENGTH_MAX) {
+    throw wrong(`not an http or https address of a witness: ${quote(url)}`);
+  }
+  return url;
 }
 
 /** A capability descriptor: what a node grants at the first activation. */

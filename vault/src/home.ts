@@ -34,6 +34,8 @@ export interface Home {
   readonly staging: string;
   /** Of key ceremonies, as they were held. */
   readonly transcripts: string;
+  /** What a witness said when it contradicted the log: while it is there, nothing is signed. */
+  readonly split: string;
   readonly settings: string;
   readonly vaultKey: string;
   readonly operator: string;
@@ -56,6 +58,7 @@ export function homeAt(folder: string): Home {
     founded: inside("private/genesis"),
     staging: inside("private/log"),
     transcripts: inside("private/transcripts"),
+    split: inside("private/witness-split.json"),
     settings: inside("private/settings.json"),
     vaultKey: inside("private/vault.key"),
     operator: inside("private/operator.json"),

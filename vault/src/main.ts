@@ -48,6 +48,7 @@ import {
 import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
 import { runGenesis, startService } from "./service.ts";
+import { assertNoSplit } from "./witnesses.ts";
 
 const DEFAULT_HOME = ".via/vault";
 const DEFAULT_URL = "http://127.0.0.1:8080";
@@ -65,7 +66,8 @@ const vault = program("via vault", "Run an authority: database, signer, log and 
   "after",
   `
 Examples
-  via vault init --trustee a.json --trustee b.json --trustee c.json --station s.json --release r.json
+  via vault init --trustee a.json --trustee b.json --trustee c.json --station s.json --release r.json \\
+    --witness 'w.example/1+…+…+https://w.example/' --witness … --quorum 2
   via vault genesis                        publish what the trustees signed in genesis/signatures/
   via vault serve --port 8080              run; Ctrl-C stops everything in order
   via vault request --subjects dids.txt    ask for a batch: one did:key a line
@@ -102,6 +104,8 @@ interface InitFlags extends Options {
   readonly release: readonly string[];
   readonly threshold?: string;
   readonly host: string;
+  readonly witness?: readonly string[];
+  readonly quorum?: string;
   readonly passphraseFile?: string;
   readonly hsm?: string;
   readonly algorithm: Algorithm;
@@ -115,6 +119,8 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
   .requiredOption("--release <card>", "enrolment card of a release officer", collect)
   .option("--threshold <k>", "how many trustees must sign; the smallest majority when left out")
   .option("--host <name>", "host name of the published files and of links on tags", "vault.localhost")
+  .option("--witness <key+url>", "verifier key of a witness, a plus sign, its address; once for each", collect)
+  .option("--quorum <n>", "how many witnesses must cosign; the smallest majority when left out")
   .option("--passphrase-file <file>", "of the operator key; one is drawn and kept in private/ when left out")
   .option("--hsm <uri>", "pkcs11:token=…?module-path=…&pin-source=… (RFC 7512); SoftHSM in the home when left out")
   .option("--software", "keys in files under a passphrase, where there is no PKCS#11 module at all")
@@ -136,11 +142,16 @@ homeCommand("init", "Make the keys of an authority and the files that its truste
       ...(options.class && { keyClass: options.class }),
       ...(options.software && { software: true }),
       ...(options.hsm !== undefined && { token: tokenOf(options.hsm) }),
+      ...witnessesOf(options),
     });
     const words = formatWords(genesis.authority);
     const result = { home: home.root, genesis: home.genesis, authority: formatHex(genesis.authority), words };
     out.result(result, () => {
       out.line(`The authority, to be compared by voice with what each trustee's own tool shows:\n\n  ${words}\n`);
+      if (options.witness)
+        out.line(
+          `Give each witness:       ${home.genesis}/targets/trust/tlog-policy  (via audit witness serve --logs)`,
+        );
       out.line(`Now each trustee signs:  via trustee enroll --genesis ${home.genesis}`);
       out.line(`Then:                    via vault genesis --home ${options.home}`);
     });
@@ -360,12 +371,16 @@ clientCommand("wait <event>", "Wait until a proposal or a status event is publis
     });
   });
 
-clientCommand("status", "What a running vault says about itself.").action(
+clientCommand("status", "What a running vault says about itself; why it has stopped, if it has.").action(
   async (options: WaitFlags, command: Command) => {
     const out = outputOf(command);
-    const { trusted, statement } = await published(homeAt(options.home));
+    const home = homeAt(options.home);
+    // Also of a vault that does not run, because it would not start.
+    await assertNoSplit(home.split);
+    const { trusted, statement } = await published(home);
     const client = new VaultClient(options.vault, trusted.authority, now);
-    const health = await client.find("healthz");
+    const health = await client.health();
+    if (health.ok !== true) process.exitCode = EXIT.failed;
     const { epoch, n, issued } = statement.statement;
     const result = { ...health, words: formatWords(trusted.authority), epoch, n, issued, expires: trusted.expires };
     out.result(result, () => showStatus(out, result));
@@ -446,6 +461,22 @@ function tokenOf(uri: string): TokenReference {
     throw new OperationError("ERR_USAGE", "--hsm names a token; its keys are made by this command");
   const confFile = process.env.SOFTHSM2_CONF;
   return { ...token, module, pinFile, ...(confFile !== undefined && { confFile: path.resolve(confFile) }) };
+}
+
+/** A key line holds plus signs of its own, but no address. */
+function witnessesOf({ witness, quorum }: InitFlags): Pick<Parameters<typeof initVault>[1], "witnesses"> {
+  if (!witness) {
+    if (quorum !== undefined)
+      throw new OperationError("ERR_USAGE", "--quorum counts witnesses: name them with --witness");
+    return {};
+  }
+  const listed = witness.map((text) => {
+    const at = text.search(/\+https?:\/\//);
+    if (at < 0) throw new OperationError("ERR_USAGE", "--witness takes a verifier key, a plus sign and an address");
+    return { vkey: text.slice(0, at), url: text.slice(at + 1) };
+  });
+  const majority = Math.floor(listed.length / 2) + 1;
+  return { witnesses: { listed, quorum: quorum === undefined ? majority : whole("--quorum", quorum) } };
 }
 
 function whole(name: string, text: string): number {

@@ -149,7 +149,8 @@ export async function waitFor(vault: VaultClient, id: Uint8Array, secondsMax: nu
       const reason = typeof event.endReason === "string" ? `: ${quote(event.endReason)}` : "";
       throw new VerificationError("ERR_PROPOSAL_CLOSED", `event ${name} is ${state}${reason}`);
     }
-    return state === "published" ? event : undefined;
+    // In force, but a batch without its proof is one that no node takes and no station can write.
+    return state === "published" && event.proven !== false ? event : undefined;
   });
   return {
     id: name,

@@ -145,6 +145,10 @@ export interface PublishedWhat {
   /** Signing events. */
   readonly events: readonly Uint8Array[];
   readonly statusEvents: readonly Uint8Array[];
+  /** Ids of those whose proofs and kits wait until enough witnesses have cosigned the log. */
+  readonly unproven?: readonly Uint8Array[];
+  /** Ids of those that waited, and whose proofs are out now. */
+  readonly proven?: readonly Uint8Array[];
   /** Kits that may be fetched from now on. */
   readonly kits: readonly KitRecord[];
 }

@@ -2,23 +2,26 @@
  * A publication round: the next statement, and with it everything that is in the log and not yet public: batches with
  * their bundles and the head over them, status events with their proofs, and the online metadata when its day has come.
  *
- * The order never changes: sign, log, write the publication down, make it visible. What the signer has signed before a
- * crash is what it is asked for again.
+ * The order never changes: sign, log, ask the witnesses, write the publication down, make it visible. What the signer
+ * has signed before a crash is what it is asked for again.
+ *
+ * Without enough cosignatures everything goes out but the proofs: no bundle is accepted without one, no event undoes
+ * anything, no kit can be fetched. Whatever protects people, a revocation above all, does not wait for others' servers.
  */
 
 import type { SignerStatus } from "@viafabric/hsm/signer";
 import { parseStatement } from "@viafabric/revocation";
 import { decodeManifest, type Manifest, OperationError, parseNote } from "@viafabric/schemas";
-import { proveInclusion } from "@viafabric/transparency-log/client";
-import { assemble, parseSigned } from "@viafabric/tuf";
+import { assemble, parseSigned, type TrustedState } from "@viafabric/tuf";
 import { type AdoptedRotation, readRotation } from "./adopt-rotation.ts";
 import { type Adoption, adoptedFiles, adoptedKeys, readAdoption } from "./adopt-targets.ts";
-import { BATCH_LIST_LINES, batchEntry, batchListFile, bundleFiles, bundleProof, trustEntry } from "./bundle-files.ts";
+import { BATCH_LIST_LINES, batchListFile, bundleFiles, trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import { type Issue, readIssue, readIssuedBatch, readyEvent } from "./issue.ts";
+import { idsOf, proofsOf, unprovenNow } from "./proofs.ts";
 import { EMPTY_PUBLICATION, mergePublications, type Publication, type PublishedFile } from "./publisher.ts";
-import type { EventRecord, KitRecord, StatusEventWithSignatures } from "./records.ts";
-import { eventFile, statusPublication } from "./status-files.ts";
+import type { EventRecord, StatusEventWithSignatures } from "./records.ts";
+import { statusPublication } from "./status-files.ts";
 import { unpublishedTranscripts } from "./transcripts.ts";
 import {
   headFile,
@@ -31,11 +34,10 @@ import {
 
 /** Online metadata is signed again every day. */
 const ONLINE_SECONDS = 86_400;
-const KIT_ID_BYTES = 16;
 
 /** What the very first round starts from. */
 export interface FirstRound {
-  readonly trusted: { readonly authority: Uint8Array; readonly keys: Parameters<typeof statusPublication>[0]["keys"] };
+  readonly trusted: Pick<TrustedState, "authority" | "keys" | "policyText">;
   readonly targets: RoleFile;
   readonly batches: RoleFile;
   readonly files: readonly PublishedFile[];
@@ -43,7 +45,7 @@ export interface FirstRound {
 
 /** @param genesis given once, when nothing is published yet */
 export async function publicationRound(desk: Desk, genesis?: FirstRound): Promise<void> {
-  const { store, signer, now, random } = desk.deps;
+  const { store, signer, now } = desk.deps;
   const base = genesis ?? desk.need();
   const note = await statementNote(desk);
   const { epoch, log, batches } = parseStatement(parseNote(note).text);
@@ -74,22 +76,35 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     ...(rotation && { root: rotation.root }),
   };
   const online = await onlineMetadata(desk, base, changed, note);
-  const kits = issue ? kitsOf(issue, random, now()) : [];
+  const { note: checkpoint, checkpoint: enough } = await desk.cosign(base.trusted.policyText);
+  const fresh = { events: issue ? [issue.event] : [], statusEvents: events };
+  // What has waited is proven together with what is new; or the new waits, too.
+  const before = await unprovenNow(desk);
+  const proofs = await proofsOf(
+    desk,
+    {
+      events: enough ? [...before.events, ...fresh.events] : [],
+      statusEvents: enough ? [...before.statusEvents, ...fresh.statusEvents] : [],
+    },
+    checkpoint,
+  );
   const publication = mergePublications(
     { ...EMPTY_PUBLICATION, immutable: genesis?.files ?? [] },
     issue ? await issuePublication(desk, issue) : EMPTY_PUBLICATION,
     { ...EMPTY_PUBLICATION, immutable: adoption ? adoptedFiles(adoption) : [] },
     { ...EMPTY_PUBLICATION, roots: rotation ? rootFiles(rotation.root) : [] },
-    { ...EMPTY_PUBLICATION, immutable: await eventFiles(desk, events) },
+    { ...EMPTY_PUBLICATION, immutable: proofs.files },
     { ...EMPTY_PUBLICATION, immutable: await unpublishedTranscripts(desk) },
     status,
     online,
-    { ...EMPTY_PUBLICATION, pointers: { checkpoint: desk.log.checkpoint! } },
+    { ...EMPTY_PUBLICATION, pointers: { checkpoint } },
   );
   await store.addPublication(publication, now(), {
     events: ready && (issue || adoption) ? [ready.proposal.id] : [],
     statusEvents: events.map(({ id }) => id),
-    kits,
+    unproven: enough ? [] : idsOf(fresh),
+    proven: enough ? idsOf(before) : [],
+    kits: proofs.kits,
   });
   await desk.publishDecided();
 }
@@ -135,30 +150,10 @@ async function issuePublication(desk: Desk, issue: Issue): Promise<Publication> 
   for (const record of issue.batches) {
     const { signed, tokensBin } = desk.issuedBatch(record.manifestHash) ?? (await readIssuedBatch(desk, record));
     if (record.leafIndex === undefined) throw new OperationError("ERR_DATABASE", `batch ${record.seq} is not logged`);
-    const entry = batchEntry(record.manifest, issue.metadata, tokensBin);
-    immutable.push(
-      ...bundleFiles(
-        signed,
-        tokensBin,
-        bundleProof(entry, await inclusion(desk, record.leafIndex), desk.log.checkpoint!),
-      ),
-    );
+    immutable.push(...bundleFiles(signed, tokensBin));
   }
   immutable.push(...issue.tiles, headFile(issue.headBytes));
   return { ...EMPTY_PUBLICATION, immutable, hints: await listFiles(desk, issue) };
-}
-
-async function eventFiles(desk: Desk, events: readonly StatusEventWithSignatures[]): Promise<readonly PublishedFile[]> {
-  const files: PublishedFile[] = [];
-  for (const { leafIndex } of events) {
-    const entry = await desk.entryAt(leafIndex!);
-    files.push(eventFile(entry, await inclusion(desk, leafIndex!), desk.log.checkpoint!));
-  }
-  return files;
-}
-
-async function inclusion(desk: Desk, index: number) {
-  return { index, hashes: await proveInclusion(desk.logFiles, desk.log.head, index) };
 }
 
 /** The pages of the list that the new batches are on. */
@@ -170,14 +165,6 @@ async function listFiles(desk: Desk, { batches }: Issue): Promise<readonly Publi
     files.push(batchListFile(rows.map(({ manifest }): Manifest => decodeManifest(manifest))));
   }
   return files;
-}
-
-function kitsOf(issue: Issue, random: (length: number) => Uint8Array, created: number): readonly KitRecord[] {
-  return issue.batches.flatMap(({ manifest, manifestHash }) =>
-    decodeManifest(manifest).stations.map(({ kid, first, count }) => {
-      return { id: random(KIT_ID_BYTES), manifestHash, station: kid, first, count, created };
-    }),
-  );
 }
 
 /** Nothing to sign between two days, unless trustees signed something new. */

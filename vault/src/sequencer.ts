@@ -3,7 +3,8 @@
  * and publish, and no other recovery: what a crash left undone is what the loop finds undone.
  *
  * The order of the looks is the order of what must not wait: a statement that was signed before a crash, an approved
- * batch, an approved status event, a publication that is due, and only then the end of old proposals and new ones.
+ * batch, an approved status event, a publication that is due, proofs that waited for witnesses, and only then the end of
+ * old proposals and new ones.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { CodedError, formatHex, OperationError, type PublicKey } from "@viafabric/schemas";
@@ -16,6 +17,7 @@ import { validateRequests } from "./issuance.ts";
 import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
 import { whyDisallowed, whyOvertaken } from "./obsolete.ts";
+import { provingRound } from "./proofs.ts";
 import {
   isRenewalDue,
   isRenewalUnwanted,
@@ -54,9 +56,19 @@ const KIND_OF = { root: "root", targets: "targets", batches: "batch" } as const 
   RequestKind
 >;
 
+export interface Health {
+  readonly logSize: number;
+  /** Why the last step failed. */
+  readonly problem?: string;
+  /** Which witnesses kits and proofs wait for. */
+  readonly waiting?: string;
+}
+
 export class Sequencer {
   readonly #deps: SequencerDependencies;
   #desk: Desk;
+  /** False after a failure that could not be recovered from yet. */
+  #isOpen = true;
   #problem: string | undefined;
   #wake: () => void = () => {};
   #stopping = false;
@@ -91,8 +103,10 @@ export class Sequencer {
     return this.#joining;
   }
 
-  health(): { readonly logSize: number; readonly problem?: string } {
-    return { logSize: this.#desk.log.size, ...(this.#problem !== undefined && { problem: this.#problem }) };
+  health(): Health {
+    const { log, missingWitnesses: waiting } = this.#desk;
+    const problem = this.#problem;
+    return { logSize: log.size, ...(problem !== undefined && { problem }), ...(waiting !== undefined && { waiting }) };
   }
 
   start(): void {
@@ -109,7 +123,7 @@ export class Sequencer {
     this.#stopping = true;
     this.#wake();
     await this.#loop;
-    await this.#desk.close();
+    if (this.#isOpen) await this.#desk.close();
   }
 
   /** Takes one step. @returns its name, or undefined when there is nothing to do */
@@ -129,6 +143,7 @@ export class Sequencer {
     const logged = await store.statusEvents("logged", 1);
     const news = ready || logged.length > 0 || (await unpublishedTranscripts(desk)).length > 0;
     if (news || this.#deps.now() >= this.#nextStatement(held.issued)) return this.#round();
+    if (await provingRound(desk)) return "proofs published that waited for witnesses";
     return (await this.#endOldEvents()) ?? (await this.#propose());
   }
 
@@ -155,8 +170,10 @@ export class Sequencer {
 
   /** After a failure nobody knows what took place: everything is read again, as after a crash. */
   async #reopen(): Promise<void> {
-    await this.#desk.close().catch(() => {});
+    if (this.#isOpen) await this.#desk.close().catch(() => {});
+    this.#isOpen = false;
     this.#desk = await Desk.open(this.#deps);
+    this.#isOpen = true;
   }
 
   /** A call that comes while a step runs must not be slept through. */

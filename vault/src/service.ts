@@ -121,6 +121,7 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
       publicFolder: home.public,
       stagingFolder: home.staging,
       transcriptsFolder: home.transcripts,
+      splitFile: home.split,
       pinnedRoot,
       logKey: config.keys.log[0]!.publicKey,
       settings,

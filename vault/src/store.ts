@@ -342,6 +342,21 @@ function reads(db: Queries) {
       return row ? { size: Number(row.size), root: row.root, note: row.note } : undefined;
     },
 
+    /** What the witness at each address cosigned last, as far as we know. */
+    async witnessSizes(): Promise<ReadonlyMap<string, number>> {
+      return new Map((await db.witness.findMany()).map(({ url, size }) => [url, Number(size)]));
+    },
+
+    /** Whether the proofs of a published event wait for witnesses. */
+    async isUnproven(id: Uint8Array): Promise<boolean> {
+      return (await db.unproven.count({ where: { id: own(id) } })) > 0;
+    },
+
+    /** Ids of signing events and of status events, mixed. */
+    async unproven(limit = PAGE_ROWS_MAX): Promise<readonly Uint8Array[]> {
+      return (await db.unproven.findMany({ take: limit, orderBy: { id: "asc" } })).map(({ id }) => id);
+    },
+
     /** Where the entries of that name were last about to be appended. */
     async intent(name: string): Promise<number | undefined> {
       const row = await db.intent.findUnique({ where: { name } });
@@ -499,14 +514,21 @@ function sequencerWrites(
     async finishPublication(id: number, at: number): Promise<void> {
       await transaction(async (tx) => {
         const row = await tx.publication.update({ where: { id }, data: { done: true } });
-        const { events, statusEvents, kits } = whatOf(row.what);
+        const { events, statusEvents, unproven = [], proven = [], kits } = whatOf(row.what);
         for (const event of events) await moveEvent(tx, event, { state: "published", at });
         const state = "published";
         await tx.statusEvent.updateMany({ where: { id: { in: statusEvents.map(own) } }, data: { state } });
+        await tx.unproven.createMany({ data: unproven.map((waiting) => ({ id: own(waiting) })), skipDuplicates: true });
+        await tx.unproven.deleteMany({ where: { id: { in: proven.map(own) } } });
         const rows = kits.map((kit) => ({ ...rowOf(kit), first: BigInt(kit.first), created: BigInt(kit.created) }));
         await tx.kit.createMany({ data: rows });
         await tx.publicationFile.deleteMany({ where: { publicationId: id } });
       });
+    },
+
+    async saveWitnessSize(url: string, size: number): Promise<void> {
+      const data = { size: BigInt(size) };
+      await db.witness.upsert({ where: { url }, create: { url, ...data }, update: data });
     },
 
     async forgetNonces(now: number): Promise<void> {
@@ -724,6 +746,8 @@ function receiptOf(row: Prisma.ReceiptGetPayload<object>): ReceiptRecord {
 interface WhatJson {
   readonly events: readonly string[];
   readonly statusEvents: readonly string[];
+  readonly unproven?: readonly string[];
+  readonly proven?: readonly string[];
   readonly kits: readonly (Omit<KitRecord, "id" | "manifestHash" | "station"> & {
     readonly id: string;
     readonly manifestHash: string;
@@ -731,10 +755,12 @@ interface WhatJson {
   })[];
 }
 
-function whatJson({ events, statusEvents, kits }: PublishedWhat): Prisma.InputJsonValue {
+function whatJson({ events, statusEvents, unproven, proven, kits }: PublishedWhat): Prisma.InputJsonValue {
   const json: WhatJson = {
     events: events.map(formatHex),
     statusEvents: statusEvents.map(formatHex),
+    unproven: (unproven ?? []).map(formatHex),
+    proven: (proven ?? []).map(formatHex),
     kits: kits.map((kit) => ({
       ...kit,
       id: formatHex(kit.id),
@@ -746,10 +772,13 @@ function whatJson({ events, statusEvents, kits }: PublishedWhat): Prisma.InputJs
 }
 
 function whatOf(value: Prisma.JsonValue): PublishedWhat {
-  const { events, statusEvents, kits } = value as unknown as WhatJson;
+  const { events, statusEvents, unproven, proven, kits } = value as unknown as WhatJson;
+  const ids = (list: readonly string[] = []) => list.map((id) => parseHex(id));
   return {
-    events: events.map((id) => parseHex(id)),
-    statusEvents: statusEvents.map((id) => parseHex(id)),
+    events: ids(events),
+    statusEvents: ids(statusEvents),
+    unproven: ids(unproven),
+    proven: ids(proven),
     kits: kits.map((kit) => ({
       ...kit,
       id: parseHex(kit.id),

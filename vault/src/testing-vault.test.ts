@@ -19,11 +19,12 @@ import {
   signRequest,
   utf8,
 } from "@viafabric/schemas";
-import { type CardRole, createEnrolmentCard, signGenesis, signMetadata } from "@viafabric/tuf";
+import { type CardRole, createEnrolmentCard, POLICY_PATH, signGenesis, signMetadata } from "@viafabric/tuf";
 import { namedSigner } from "./fixtures.test.ts";
 import { initVault } from "./founding.ts";
 import { type Home, homeAt } from "./home.ts";
 import { runGenesis, type Service, type ServiceOptions, startService } from "./service.ts";
+import type { TestWitness } from "./testing-witness.test.ts";
 
 export const TRUSTEES = [1, 2, 3].map((n) => namedSigner(`living trustee ${n}`));
 export const STATION = namedSigner("living station");
@@ -45,8 +46,14 @@ export interface LivingVault {
   send(signer: Signer | undefined, method: string, url: string, body?: unknown): Promise<Record<string, unknown>>;
 }
 
+export interface Founding extends Pick<ServiceOptions, "databaseUrl"> {
+  /** Of the log, whose key they learn here. */
+  readonly witnesses?: readonly TestWitness[];
+  readonly quorum?: number;
+}
+
 /** Two of three trustees, one station, one officer; nothing issued yet; the service is not started. */
-export async function foundedVault({ databaseUrl }: Pick<ServiceOptions, "databaseUrl"> = {}): Promise<LivingVault> {
+export async function foundedVault({ databaseUrl, witnesses = [], quorum = 1 }: Founding = {}): Promise<LivingVault> {
   const folder = await mkdtemp(path.join(tmpdir(), "via-"));
   await chmod(folder, 0o755);
   const home = homeAt(path.join(folder, "vault"));
@@ -68,9 +75,11 @@ export async function foundedVault({ databaseUrl }: Pick<ServiceOptions, "databa
     releases: [await card(RELEASE, "release")],
     threshold: 2,
     host: "vault.example",
+    ...(witnesses.length > 0 && { witnesses: { listed: witnesses, quorum } }),
     passphrase: "only a test",
     now: clock.now,
   });
+  for (const witness of witnesses) witness.know(genesis.targetFiles.get(POLICY_PATH)!);
   await ensureFolder(path.join(home.genesis, "signatures"));
   for (const trustee of TRUSTEES.slice(0, 2)) {
     const file = path.join(home.genesis, "signatures", `${formatHex(trustee.publicKey.kid)}.json`);

@@ -72,6 +72,8 @@ const DETAIL = {
   signed: { type: "string", contentEncoding: "base64" },
   quorums: list(object({ threshold: WHOLE, keys: list({ type: "string" }, 64) }), 2),
   approvals: APPROVALS,
+  /** False while proofs and kits wait until enough witnesses have cosigned the log. */
+  proven: { type: "boolean" },
   lateVoices: object({ approvals: APPROVALS, rejections: REJECTIONS }),
   requestedBy: list(HEX_32, PROPOSED_BATCHES_MAX),
   /** Whether the approval of those who asked counts. */
@@ -113,7 +115,8 @@ export function eventRoutes(app: FastifyInstance, deps: AppDependencies): void {
       const event = await store.event(id);
       if (!event) throw missing(params.id);
       const attachments = [...(await store.attachments(id)), ...(await formerRotations(event))];
-      return { ...detailJson(event, attachments, deps.now()), ownApprovals: deps.ownApprovals };
+      const proven = !(await store.isUnproven(id));
+      return { ...detailJson(event, attachments, deps.now()), ownApprovals: deps.ownApprovals, proven };
     },
   );
 

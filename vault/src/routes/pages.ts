@@ -14,6 +14,19 @@ const BATCH = object({
   stations: list(object({ kid: HEX_32, first: WHOLE, count: WHOLE }), 64),
 });
 
+const HEALTH = object(
+  {
+    ok: { type: "boolean" },
+    authority: HEX_32,
+    now: SECONDS,
+    logSize: WHOLE,
+    counts: { type: "object", additionalProperties: WHOLE },
+    problem: text(1024),
+    waiting: text(1024),
+  },
+  ["problem", "waiting"],
+);
+
 export function pageRoutes(app: FastifyInstance, deps: AppDependencies): void {
   const { store } = deps;
 
@@ -40,27 +53,16 @@ export function pageRoutes(app: FastifyInstance, deps: AppDependencies): void {
     {
       schema: {
         summary: "Whether database and signer answer, and how far the sequencer is",
-        response: responses(
-          object(
-            {
-              ok: { type: "boolean" },
-              authority: HEX_32,
-              now: SECONDS,
-              logSize: WHOLE,
-              counts: { type: "object", additionalProperties: WHOLE },
-              problem: text(1024),
-            },
-            ["problem"],
-          ),
-        ),
+        response: { ...responses(HEALTH), 503: HEALTH },
       },
     },
     async (_request, reply) => {
-      const { problem, logSize } = deps.health();
+      const { problem, waiting, logSize } = deps.health();
       // The database is asked; its failure is the error handler's.
       const counts = await store.counts();
       const authority = formatHex(deps.trust().authority);
-      const body = { ok: problem === undefined, authority, now: deps.now(), logSize, counts };
+      const waits = waiting !== undefined && { waiting: waiting.slice(0, 1024) };
+      const body = { ok: problem === undefined, authority, now: deps.now(), logSize, counts, ...waits };
       return reply.code(problem === undefined ? 200 : 503).send({ ...body, ...(problem !== undefined && { problem }) });
     },
   );

@@ -31,23 +31,23 @@ const EVENT_BYTES_MAX = 32 * 1024;
 const EVENT_SECONDS_MAX = 90 * 86_400;
 const STATES = ["open", "logged", "published", "expired", "refused"] as const satisfies StatusEventState[];
 
-const EVENT = object(
-  {
-    id: HEX_32,
-    words: text(512),
-    state: { type: "string", enum: STATES },
-    action: { type: "string", enum: ACTIONS },
-    ranges: list(list(WHOLE, 2, 2), 1024),
-    reason: text(1024),
-    notAfter: SECONDS,
-    created: SECONDS,
-    leafIndex: WHOLE,
-    threshold: WHOLE,
-    body: base64(EVENT_BYTES_MAX),
-    signatures: list(object({ kid: HEX_32, signature: base64(SIGNATURE_BYTES) }), 64),
-  },
-  ["leafIndex"],
-);
+const FIELDS = {
+  id: HEX_32,
+  words: text(512),
+  state: { type: "string", enum: STATES },
+  action: { type: "string", enum: ACTIONS },
+  ranges: list(list(WHOLE, 2, 2), 1024),
+  reason: text(1024),
+  notAfter: SECONDS,
+  created: SECONDS,
+  leafIndex: WHOLE,
+  threshold: WHOLE,
+  body: base64(EVENT_BYTES_MAX),
+  signatures: list(object({ kid: HEX_32, signature: base64(SIGNATURE_BYTES) }), 64),
+};
+const EVENT = object(FIELDS, ["leafIndex"]);
+/** `proven`: false while its proof waits until enough witnesses have cosigned the log. */
+const DETAIL = object({ ...FIELDS, proven: { type: "boolean" } }, ["leafIndex"]);
 
 const WHO = ["trustee", "release", "station"] as const;
 
@@ -71,11 +71,12 @@ export function statusRoutes(app: FastifyInstance, deps: AppDependencies): void 
 
   app.get<{ Params: Paths }>(
     "/status-events/:id",
-    { schema: { summary: "One status event", params: object({ id: HEX_32 }), response: responses(EVENT) } },
+    { schema: { summary: "One status event", params: object({ id: HEX_32 }), response: responses(DETAIL) } },
     async ({ params }) => {
-      const event = await store.statusEvent(parseHex(params.id, 32));
+      const id = parseHex(params.id, 32);
+      const event = await store.statusEvent(id);
       if (!event) throw missing(params.id);
-      return eventJson(deps, event);
+      return { ...(await eventJson(deps, event)), proven: !(await store.isUnproven(id)) };
     },
   );
 
