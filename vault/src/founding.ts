@@ -6,7 +6,7 @@
  * are not made twice, and files that were put together once stay as they are.
  */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import {
   findSoftHsm,
@@ -89,6 +89,21 @@ export async function initVault(home: Home, options: InitOptions): Promise<Genes
   if (!token && !software) await findSoftHsm();
   if (!token && keyClass === "hardware")
     throw new OperationError("ERR_HSM_TOKEN", "keys of class hardware need a token: name it with --hsm");
+  try {
+    return await initHome(home, options, ceremony);
+  } catch (error) {
+    // Nobody has seen anything of it yet, and the next try needs an empty folder.
+    await rm(home.root, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function initHome(
+  home: Home,
+  options: InitOptions,
+  ceremony: Omit<GenesisOptions, "online" | "onlineClass" | "operator">,
+): Promise<Genesis> {
+  const { token, software, passphrase } = options;
   await makeHome(home);
   const operator = await createOperator(home, passphrase);
   await writeFileDurable(home.vaultKey, new Uint8Array(randomBytes(SECRET_KEY_BYTES)), PRIVATE_FILE);
