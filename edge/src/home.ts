@@ -58,6 +58,8 @@ export interface NodeSettings {
   readonly development: boolean;
   /** Asks for issuer and status keys in hardware, whatever the authority's own rules ask for. */
   readonly hardware?: boolean;
+  /** H(policy/lineage.json) as a channel named it, in hex; otherwise the first one that the trustees signed counts. */
+  readonly lineage?: string;
 }
 
 export interface NodeHome {
@@ -90,8 +92,13 @@ export async function openHome(folder: string): Promise<NodeHome> {
   if (!rootFile)
     throw new OperationError("ERR_HOME", `${folder} is not a node; run via node init --root FILE --home ${folder}`);
   const text = parseUtf8(await readFileBounded(path.join(folder, "node.json"), SETTINGS_BYTES_MAX));
-  const { development, hardware } = JSON.parse(text) as { readonly [name in keyof NodeSettings]?: unknown };
-  return makeHome(folder, rootFile, { development: development === true, hardware: hardware === true });
+  const { development, hardware, lineage } = JSON.parse(text) as { readonly [name in keyof NodeSettings]?: unknown };
+  return makeHome(folder, rootFile, {
+    development: development === true,
+    hardware: hardware === true,
+    // Of a file that was tampered with, nothing weaker is read: a lineage that is no digest is refused at its use.
+    ...(lineage !== undefined && { lineage: String(lineage) }),
+  });
 }
 
 function makeHome(folder: string, file: Uint8Array, settings: NodeSettings): NodeHome {

@@ -24,17 +24,22 @@ import {
   OperationError,
   parseDecimal,
   parsePublicKey,
+  parseUtf8,
+  sha256,
   TOKEN_BYTES_MAX,
   utf8,
 } from "@viafabric/schemas";
-import { openMirrors } from "@viafabric/transparency-log/client";
+import { type MirrorFailure, openMirrors } from "@viafabric/transparency-log/client";
 import { parseClaim, verifyClaims, verifyRootChain } from "@viafabric/tuf";
 import { checkToken, type NodeState, Refusal, type Verdict } from "@viafabric/verifier";
 import { initHome, loadState, openHome } from "./home.ts";
-import { refreshNode } from "./refresh.ts";
+import { exportPolicy, loadPolicy } from "./policy.ts";
+import { holdIndex, refreshNode } from "./refresh.ts";
 import { resolveSubject } from "./subject.ts";
 
 const ROOT_BYTES_MAX = 512 * 1024;
+/** Three digests in hex, or 24 words. */
+const CLAIM_BYTES_MAX = 1024;
 /** The root that names the authority, in the published tree. */
 const FIRST_ROOT = "root/1.root.json";
 /** The largest tag we know has 924 bytes. */
@@ -51,6 +56,7 @@ Examples
   via node init --root 1.root.json --home .via/node     pin an authority; compare the words it shows by voice
   via node refresh --from /media/stick/public           from a folder, a stick or a web server (http://…)
   via node refresh --from https://a.example --from https://b.example    the second where the first is down or old
+  via node hold --index 4711 --from https://a.example   the bundle of one token's batch, found and proven
   via node check --dump tag.bin                         a memory dump of a tag
   via node check --reader                               a tag on the USB reader
   via node check --token token.cbor --json              any spelling of a token
@@ -64,8 +70,8 @@ node
   .option("--root <file>", "the root metadata, obtained over a channel you trust; else add --digest-from")
   .option("--root-from <source>", "take the root from published files (http(s) address or folder); needs --digest-from")
   .option(
-    "--digest-from <channel=authority>",
-    "the authority, in hex or 24 words, as a channel named it; two different channels must agree",
+    "--digest-from <channel=digest>",
+    "the authority in hex or 24 words, or the line of a sheet, as a channel named it; @FILE reads it; two must agree",
     (text: string, list: readonly string[]) => [...list, text],
     [] as readonly string[],
   )
@@ -78,16 +84,18 @@ node
     `
 Examples
   via node init --root 1.root.json
-  via node init --root-from http://mirror.example/public --digest-from paper=4f0c… --digest-from dns=4f0c…
+  via node init --root-from http://mirror.example/public --digest-from paper=4f0c… --digest-from dns="v=viafabric1 …"
+  via node init --root 1.root.json --digest-from paper="24 words" --digest-from stick=@/media/stick/pin.txt
 
 \`via trustee sheet\` prints what the channels carry.`,
   )
   .action(async (options: InitOptions, command: Command) => {
     const out = outputOf(command);
-    const claims = options.digestFrom.map(parseClaim);
+    const claims = (await Promise.all(options.digestFrom.map(readClaim))).map(parseClaim);
     const { rootFile, source } = await readRoot(options);
     const { authority } = verifyRootChain({ file: rootFile }, []);
-    if (claims.length > 0 || options.rootFrom !== undefined) verifyClaims(authority, claims);
+    const isClaimed = claims.length > 0 || options.rootFrom !== undefined;
+    const lineage = isClaimed ? verifyClaims(authority, sha256(rootFile), claims) : undefined;
     const words = formatWords(authority);
     if (!options.yes) process.stderr.write(`The authority of ${source} is\n\n  ${words}\n\n`);
     if (!options.yes && !(await confirm("Are these the words you were told by the trustees?")))
@@ -95,12 +103,14 @@ Examples
     const home = await initHome(options.home, rootFile, {
       development: options.development === true,
       hardware: options.hardware === true,
+      ...(lineage && { lineage: formatHex(lineage) }),
     });
     const result = {
       home: home.folder,
       authority: formatHex(home.authority),
       words,
       channels: claims.map(({ channel }) => channel),
+      ...(lineage && { lineage: formatHex(lineage) }),
     };
     out.result(result, () => {
       out.line(`pinned ${formatHex(home.authority)} in ${home.folder}`);
@@ -114,7 +124,7 @@ node
   .requiredOption(
     "--from <source>",
     "http(s) address or folder of the published files; once for each mirror, the preferred one first",
-    (source: string, list: readonly string[] = []) => [...list, source],
+    collectSources,
   )
   .option("--home <folder>", "home of the node", DEFAULT_HOME)
   .option("--batches <list>", "batches to hold besides those held, such as 0,3,4 or none; all when left out")
@@ -144,7 +154,7 @@ node
       held: report.held,
       refused: report.refused,
       mirror: report.mirror,
-      failures: report.failures.map(({ mirror, error }) => ({ mirror, code: error.code, message: error.message })),
+      failures: report.failures.map(failureJson),
       overdue: report.overdue,
     };
     for (const { mirror, code, message } of result.failures) out.note(`${mirror} was of no use: ${code}: ${message}`);
@@ -159,6 +169,31 @@ node
         out.line(out.style("yellow", `batch ${seq} was not taken: ${code}: ${message}`));
     });
     if (report.refused.length > 0) process.exitCode = EXIT.refused;
+  });
+
+node
+  .command("hold")
+  .description("take the bundle of the batch that a token belongs to")
+  .requiredOption("--index <number>", "index of the token, as a refused check tells it")
+  .requiredOption("--from <source>", "as with refresh; once for each mirror", collectSources)
+  .option("--home <folder>", "home of the node", DEFAULT_HOME)
+  .addHelpText(
+    "after",
+    `
+Metadata and status are brought up to date on the way. Which batch it is, is proven under the trustees' head.
+
+Example
+  via node hold --index 4711 --from https://mirror.example/public --home .via/node`,
+  )
+  .action(async (options, command: Command) => {
+    const out = outputOf(command);
+    const home = await openHome(options.home);
+    const index = parseDecimal(options.index);
+    const { batch, mirror, failures } = await holdIndex(home, openMirrors(options.from), index, now());
+    const result = { index, batch: batch.seq, foundBy: batch.by, mirror, failures: failures.map(failureJson) };
+    for (const { mirror: name, code, message } of result.failures)
+      out.note(`${name} was of no use: ${code}: ${message}`);
+    out.result(result, () => out.line(`holding batch ${batch.seq}, which covers index ${index}, from ${mirror}`));
   });
 
 node
@@ -186,6 +221,52 @@ node
   });
 
 node
+  .command("policy")
+  .description("show the policy bundle that this node has accepted")
+  .option("--home <folder>", "home of the node", DEFAULT_HOME)
+  .option("--out <folder>", "write its files into a new folder")
+  .addHelpText(
+    "after",
+    `
+The lineage is what every token names; it never changes. Bundles follow one another in it.
+
+Example
+  via node policy --out policies-2 --home .via/node`,
+  )
+  .action(async (options, command: Command) => {
+    const out = outputOf(command);
+    const held = await loadPolicy(await openHome(options.home));
+    const { lineage, bundle } = held.state;
+    if (options.out !== undefined && !bundle)
+      throw new OperationError("ERR_NOT_FOUND", "there is no policy bundle yet; nothing was written");
+    if (options.out !== undefined) await exportPolicy(held, options.out);
+    const entries = bundle?.manifest.entries ?? [];
+    const result = {
+      lineage: formatHex(lineage),
+      words: formatWords(lineage),
+      ...(bundle && {
+        version: bundle.manifest.version,
+        root: formatHex(bundle.manifest.root),
+        manifest: formatHex(bundle.hash),
+      }),
+      files: entries.map(({ path: name, length, hash }) => ({ path: name, length, sha256: formatHex(hash) })),
+      ...(options.out !== undefined && { folder: options.out }),
+    };
+    out.result(result, () => {
+      out.line(`lineage ${result.lineage}`);
+      if (!bundle) out.line("no policy bundle yet");
+      else {
+        out.line(`bundle ${result.version}, root ${result.root}\n`);
+        out.table(
+          ["file", "bytes", "SHA-256"],
+          result.files.map((file) => [file.path, file.length, file.sha256]),
+        );
+      }
+      if (options.out !== undefined) out.line(`\nwritten: ${options.out}`);
+    });
+  });
+
+node
   .command("device")
   .description("make the key of a device and print its DID")
   .requiredOption("--home <folder>", "where the device keeps its key")
@@ -210,6 +291,13 @@ interface InitOptions {
   readonly yes?: boolean;
 }
 
+/** `CHANNEL=@FILE` stands for what the file says. */
+async function readClaim(text: string): Promise<string> {
+  const [, channel, file] = /^([^=]*)=@(.+)$/.exec(text) ?? [];
+  if (file === undefined) return text;
+  return `${channel}=${parseUtf8(await readFileBounded(file, CLAIM_BYTES_MAX)).trim()}`;
+}
+
 async function readRoot({ root, rootFrom }: InitOptions): Promise<{ rootFile: Uint8Array; source: string }> {
   if ((root === undefined) === (rootFrom === undefined))
     throw new OperationError("ERR_USAGE", "name exactly one of --root and --root-from");
@@ -220,6 +308,15 @@ async function readRoot({ root, rootFrom }: InitOptions): Promise<{ rootFile: Ui
   if (rootFile.length > ROOT_BYTES_MAX)
     throw new OperationError("ERR_FILE_TOO_LARGE", `${FIRST_ROOT} has ${rootFile.length} bytes`);
   return { rootFile, source };
+}
+
+/** Collects an option that may be given several times. */
+function collectSources(source: string, list: readonly string[] = []): readonly string[] {
+  return [...list, source];
+}
+
+function failureJson({ mirror, error }: MirrorFailure) {
+  return { mirror, code: error.code, message: error.message };
 }
 
 function batchesOf(list: string | undefined): readonly number[] | "all" {

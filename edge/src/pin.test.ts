@@ -48,23 +48,41 @@ test("a channel names the authority in hex or in words, and says who it is", () 
   const authority = sha256(new Uint8Array([1]));
   for (const digest of [formatHex(authority), formatWords(authority)])
     assert.deepEqual(parseClaim(`paper=${digest}`), { channel: "paper", authority });
+  const line = `v=viafabric1 authority=${formatHex(authority)} root=${"11".repeat(32)}`;
+  const root = new Uint8Array(32).fill(0x11);
+  assert.deepEqual(parseClaim(`dns=${line}`), { channel: "dns", authority, root });
+  const dug = line
+    .split(" ")
+    .map((word) => `"${word} "`)
+    .join(" ");
+  assert.deepEqual(parseClaim(`dns=${dug.replace(/ "$/, '"')}`), { channel: "dns", authority, root });
+  const whole = parseClaim(`dns=${line} policy=${"22".repeat(32)}`);
+  assert.deepEqual(whole, { channel: "dns", authority, root, policy: new Uint8Array(32).fill(0x22) });
+  for (const text of [`dns=${line} policy=`, `dns=${line} more=1`, `dns=${line.replace("1 ", "2 ")}`])
+    assert.throws(() => parseClaim(text), refusedWith("ERR_USAGE"), text);
   for (const text of ["", "paper", "paper=", "=00", `=${formatHex(authority)}`, "paper=abc", "paper=zoo zoo"])
     assert.throws(() => parseClaim(text), refusedWith("ERR_USAGE"), text);
 });
 
-test("two different channels must name this very authority", () => {
-  const [authority, other] = [sha256(new Uint8Array([1])), sha256(new Uint8Array([2]))];
-  const claim = (channel: string, named = authority) => ({ channel, authority: named });
-  verifyClaims(authority, [claim("paper"), claim("dns")]);
-  verifyClaims(authority, [claim("paper"), claim("dns"), claim("phone")]);
+test("two different channels must name this very authority, and may name its file and its policies", () => {
+  const [authority, other, root, policy] = [1, 2, 3, 4].map((n) => sha256(new Uint8Array([n]))) as Uint8Array[];
+  const claim = (channel: string, more: object = {}) => ({ channel, authority: authority!, ...more });
+  const verify = (...claims: readonly Parameters<typeof verifyClaims>[2][number][]) =>
+    verifyClaims(authority!, root!, claims);
+  assert.equal(verify(claim("paper"), claim("dns")), undefined);
+  assert.equal(verify(claim("paper"), claim("dns"), claim("phone")), undefined);
+  assert.equal(verify(claim("paper"), claim("dns", { root, policy })), policy);
   for (const claims of [[], [claim("paper")], [claim("paper"), claim("Paper")]])
-    assert.throws(() => verifyClaims(authority, claims), refusedWith("ERR_USAGE"));
+    assert.throws(() => verify(...claims), refusedWith("ERR_USAGE"));
+  const strange = { authority: other! };
   for (const claims of [
-    [claim("paper"), claim("dns", other)],
-    [claim("paper", other), claim("dns", other)],
-    [claim("paper"), claim("dns"), claim("phone", other)],
+    [claim("paper"), claim("dns", strange)],
+    [claim("paper", strange), claim("dns", strange)],
+    [claim("paper"), claim("dns"), claim("phone", strange)],
+    [claim("paper"), claim("dns", { root: other })],
+    [claim("paper", { root, policy }), claim("dns", { root, policy: other })],
   ])
-    assert.throws(() => verifyClaims(authority, claims), refusedWith("ERR_AUTHORITY"));
+    assert.throws(() => verify(...claims), refusedWith("ERR_AUTHORITY"));
 });
 
 test("a root from an untrusted source is pinned with two channels and a yes, and otherwise nothing is", async (t) => {

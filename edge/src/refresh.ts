@@ -27,6 +27,7 @@ import {
   equalBytes,
   type Hash,
   OperationError,
+  parseHex,
   parseNote,
   quote,
 } from "@viafabric/schemas";
@@ -49,6 +50,7 @@ import {
   type Trust,
   verifyBundle,
 } from "@viafabric/verifier";
+import { type FoundBatch, findBatch } from "./find-batch.ts";
 import {
   heldSequences,
   loadBundle,
@@ -111,11 +113,39 @@ export async function refreshNode(
   return { ...value, mirror, failures, overdue: isOverdue(value) };
 }
 
+export interface HoldReport {
+  readonly mirror: string;
+  readonly failures: readonly MirrorFailure[];
+  readonly batch: FoundBatch;
+}
+
+/**
+ * Brings the node up to date and takes the bundle of the batch that covers a token's index.
+ * @throws Refusal batch-not-held where no batch does; what refreshNode throws
+ */
+export async function holdIndex(
+  home: NodeHome,
+  mirrors: readonly Mirror[],
+  index: number,
+  now: number,
+): Promise<HoldReport> {
+  const { value, mirror, failures } = await tryMirrors(mirrors, async (fetch) => {
+    const { trust } = await refreshFrom(home, fetch, { batches: [], now });
+    const batch = await findBatch(trust.head, index, fetch);
+    const { refused } = await refreshBundles(home, trust, fetch, { batches: [batch.seq], now });
+    const failure = refused.find(({ seq }) => seq === batch.seq);
+    if (failure) throw new CodedError(failure.code, `batch ${failure.seq}: ${failure.message}`);
+    return batch;
+  });
+  return { mirror, failures, batch: value };
+}
+
 async function refreshFrom(home: NodeHome, fetch: FetchFile, options: RefreshOptions): Promise<Refreshed> {
   const manifests = subFolder(fetch, "batches");
   const state = await refreshTrust({
     folder: trustFolder(home),
     pinned: home.pinned,
+    ...(home.settings.lineage !== undefined && { lineage: parseHex(home.settings.lineage, 32) }),
     fetch,
     prove: async (oldSize, next) => {
       return buildConsistencyProof(oldSize, next.size, (await openTree(manifests, next)).subtree);

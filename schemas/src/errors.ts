@@ -47,6 +47,9 @@ export const FORMAT_CODES = {
   ERR_TLV: "The data area of a tag is not made of well-formed TLV blocks.",
   ERR_TAG_LAYOUT: "A tag holds no message in one of our layouts.",
   ERR_TRUST_FILE: "A trust file (keys, rules, log policy) is malformed.",
+  ERR_PROFILE: "A capability profile is malformed. The message says where.",
+  ERR_POLICY_BUNDLE:
+    "Files cannot be a policy bundle, or bytes are not the manifest of one. The message names the file or the bound.",
   ERR_RVX1: "Bytes are not an RVX1 set, delta or chunk file.",
   ERR_STATEMENT: "Text is not a status statement.",
   ERR_LEDGER: "Bytes are not a saved status ledger. Replay the log instead.",
@@ -83,7 +86,7 @@ export const VERIFICATION_CODES = {
   ERR_KIT_STATION: "The batch gives this station nothing to write.",
   ERR_KIT_REFUSED:
     "A kit does not pass the verifier that nodes run. It is not handed out; compare the vault with its public files.",
-  ERR_BATCH_PROFILE: "A batch request names a profile that is not in the trustees' rules.",
+  ERR_BATCH_PROFILE: "A batch request names a profile that is not in the catalogue or the rules of the trustees.",
   ERR_BATCH_KEY:
     "A batch request names a station or release key that the trust files do not list for that purpose now.",
   ERR_INDEX_EXHAUSTED: "The authority has no 32-bit token indices left for a batch of this size.",
@@ -91,6 +94,8 @@ export const VERIFICATION_CODES = {
   ERR_AUTHORITY: "Something belongs to another authority than the one expected.",
   ERR_ROLLBACK: "A version is older than one already accepted, or does not follow it. Compare with another mirror.",
   ERR_METADATA_EXPIRED: "Signed metadata has expired: the trustees must sign again, or a mirror is holding news back.",
+  ERR_POLICY_LINEAGE:
+    "A policy is of another lineage, older than one already accepted, or not the files its manifest lists. Nothing was taken over.",
   ERR_FREEZE:
     "Every mirror that answered shows metadata that has expired: nobody signs any more, or all of them hold news back, or this clock is ahead. Try another mirror, or a stick from the vault.",
   ERR_METADATA_MISMATCH: "A metadata or target file is not the one that signed metadata lists.",

@@ -14,6 +14,8 @@ export * from "./manifest.ts";
 export * from "./merkle.ts";
 export * from "./merkle-flat.ts";
 export * from "./note.ts";
+export * from "./policy-bundle.ts";
+export * from "./profile.ts";
 export * from "./rct-id.ts";
 export * from "./receipt.ts";
 export * from "./request.ts";

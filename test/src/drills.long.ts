@@ -114,7 +114,7 @@ test("the ceremony of the runbook: three of five, one of them without a network"
     assert.equal(exitCode, 0, `${written}\n${output}${errors}`);
     const result = command.endsWith("--json") ? (JSON.parse(output) as Record<string, unknown>) : {};
     assertStep(written, result);
-    if (/vault (request|propose)/.test(written)) copied.EVENT = String(result.event);
+    if (/vault (request|propose|policy add)/.test(written)) copied.EVENT = String(result.event);
     if (written.includes("trustee sheet")) copied.AUTHORITY = String((result.authority as { hex: string }).hex);
     if (written.includes("node device")) writeFileSync(path.join(home, "devices", "subjects.txt"), `${result.did}\n`);
   }
@@ -139,6 +139,10 @@ function assertStep(command: string, result: unknown): void {
     assert.deepEqual(signers((result as unknown[])[0]), ["Amara", "Bjarne", "Esi"]);
   if (command.includes("2.targets.json"))
     assert.deepEqual(signers((result as unknown[])[0]), ["Carmen", "Dinesh", "Esi"]);
+  if (command.includes("node policy")) {
+    const { version, files } = result as { version: number; files: { path: string }[] };
+    assert.deepEqual([version, files.map(({ path: name }) => name)], [1, ["limits/basic.rego"]]);
+  }
   if (command.includes("--dry-run")) assert.equal((result as { dryRun: boolean }).dryRun, true);
   if (command.includes("trustee status")) assert.deepEqual((result as { proposals: unknown[] }).proposals, []);
 }

@@ -155,6 +155,7 @@ export function formatsDocument(): string {
     logSection(),
     bundleSection(),
     trustSection(),
+    policySection(),
     stationSection(),
     requestSection(),
     transcriptSection(),
@@ -337,6 +338,41 @@ ${map(rules!.hex, RULES)}
 
 \`trust/tlog-policy\` is a C2SP tlog-policy. Root, targets, batches, revocations, snapshot and timestamp are TUF metadata,
 specification 1.0.31, with consistent snapshots.`;
+}
+
+const POLICY: Readonly<Record<number, string>> = {
+  1: "version of the format, 1",
+  2: "authority",
+  3: "lineage: H(policy/lineage.json), the policy_root of every token",
+  4: "version of the bundle, from 1",
+  5: "H(manifest.cbor of the version before); zeros in version 1",
+  6: "root: RFC 6962 root over the entries",
+  7: "[[path, H(file), length], …], ascending by path",
+};
+
+function policySection(): string {
+  const { valid: vectors, leaves } = file("policy.json");
+  const profile = vectors.find(({ name }: Named) => name === "profile");
+  return `## Policies and profiles
+
+\`policy/lineage.json\` never changes: tokens and manifests carry its hash. \`policy/manifest.cbor\` is the bundle in force,
+\`policy/files/<path>\` its files; targets list each of them too, and must agree. 1 to 256 files, 4 MiB together; a path is at most
+128 characters in at most eight segments of \`[A-Za-z0-9_-][A-Za-z0-9_.-]*\`, no two paths differ in case alone, and none is a
+folder of another. An earlier manifest stays published as \`tuf/targets/policy/<H>.manifest.cbor\`: a client that slept through
+versions follows key 5 back to the one it accepted. The second bundle of the vectors:
+
+${map(vectors[1].hex, POLICY)}
+
+Leaf data of an entry is \`viafabric/policy-entry/v1\` NUL ‖ path ‖ H(file) ‖ u64 length:
+
+${block(leaves[0].leaf)}
+
+\`profiles/<id>.json\`, one for each capability profile, has ascending members and no white space
+([\`capability-profile.schema.json\`](../schemas/json/capability-profile.schema.json)); its version rises with every change:
+
+\`\`\`json
+${Buffer.from(profile.hex, "hex").toString("utf8")}
+\`\`\``;
 }
 
 function stationSection(): string {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test } from "node:test";
-import { folder, fresh, newNode, refresh, serve, world } from "./mirrors-testkit.ts";
+import { folder, fresh, newNode, refresh, serve, via, world } from "./mirrors-testkit.ts";
 
 test("an attack, a freeze and a dead network have codes of their own", async () => {
   const [expired, nobody] = [await serve(world.expired.files), "http://127.0.0.1:1"];
@@ -29,4 +29,10 @@ test("a mirror that lags behind does not hide what another one has", async () =>
   const lacking = new Map([...world.now.files].filter(([name]) => !name.startsWith("batch/2/")));
   const complete = await refresh(await newNode(), await serve(lacking), fresh);
   assert.deepEqual([complete.code, complete.json.held, complete.json.refused], [0, [0, 1, 2, 3], []]);
+  // So does a node that holds the batch of one token only.
+  const small = await newNode();
+  const held = await via("hold", "--index", "9", "--home", small, "--from", await serve(lacking), "--from", fresh);
+  assert.deepEqual([held.code, held.json.batch, held.json.foundBy, held.json.mirror], [0, 2, "list", fresh], held.err);
+  const nobody = await via("hold", "--index", "16", "--home", small, "--from", fresh);
+  assert.deepEqual([nobody.code, nobody.json.error], [1, "batch-not-held"]);
 });

@@ -16,6 +16,8 @@ import {
   decodeKit,
   decodeLeaf,
   decodeManifest,
+  decodePolicyManifest,
+  decodeProfile,
   decodeReceipt,
   decodeRules,
   decodeToken,
@@ -29,6 +31,8 @@ import {
   encodeLeaf,
   encodeManifest,
   encodePayload,
+  encodePolicyManifest,
+  encodeProfile,
   encodeReceiptPayload,
   encodeRules,
   encodeToken,
@@ -78,6 +82,8 @@ const READERS: Record<string, (bytes: Uint8Array) => Uint8Array> = {
   decodeTrustKeys: (bytes) => encodeTrustKeys(decodeTrustKeys(bytes)),
   decodeTranscript: (bytes) => encodeTranscript(decodeTranscript(bytes)),
   decodeRules: (bytes) => encodeRules(decodeRules(bytes)),
+  decodePolicyManifest: (bytes) => encodePolicyManifest(decodePolicyManifest(bytes)),
+  decodeProfile: (bytes) => encodeProfile(decodeProfile(bytes)),
   parseTag: (bytes) => parseTag(bytes) && bytes,
   parseTokenJson: (bytes) => parseTokenJson(parseUtf8(bytes), "ed25519"),
 };
@@ -118,6 +124,7 @@ test("every valid vector is written again as it was read", () => {
     "event.json": "decodeEventBody",
     "kit.json": "decodeKit",
     "trust.json": "",
+    "policy.json": "",
   })) {
     for (const vector of read(name).valid) {
       const bytes = READERS[vector.read ?? reader]!(hex(vector.hex));
@@ -203,6 +210,26 @@ test("the manifest commits to its tokens, and tokens.bin opens with their ids", 
     assert.equal(formatHex(opened.subjectKey), formatHex(keyOf(file, "holder").raw));
     assert.equal(openSealedToken(hex(file.authority), hex(vector.rct_id), manifest.first + 9, part), undefined);
   }
+});
+
+test("a policy bundle commits to its files, its lineage and the bundle before it", () => {
+  const file = read("policy.json");
+  const [one, two] = file.valid.map(({ hex: bytes }: { hex: string }) => hex(bytes));
+  const [first, second] = [decodePolicyManifest(one), decodePolicyManifest(two)];
+  assert.equal(formatHex(first.lineage), formatHex(sha256(hex(file.lineage))));
+  assert.equal(formatHex(second.previous), formatHex(sha256(one)));
+  const paths = Object.keys(file.files).sort();
+  const leaves = paths.map((path) => {
+    const bytes = hex(file.files[path]);
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64BE(BigInt(bytes.length));
+    return Buffer.concat([Buffer.from(`viafabric/policy-entry/v1\0${path}`), sha256(bytes), length]);
+  });
+  assert.deepEqual(
+    leaves.map((leaf) => leaf.toString("hex")),
+    file.leaves.map(({ leaf }: { leaf: string }) => leaf),
+  );
+  assert.equal(formatHex(rootOf(leaves.map(hashLeaf))), formatHex(first.root));
 });
 
 test("events carry signatures over their body and no other", () => {

@@ -11,6 +11,7 @@ import {
   concat,
   ed25519PublicKey,
   encodeHead,
+  encodeProfile,
   encodeRules,
   encodeTrustKeys,
   formatHex,
@@ -30,7 +31,9 @@ import {
   createEnrolmentCard,
   encodeAuthorityCard,
   KEYS_PATH,
+  LINEAGE_PATH,
   POLICY_PATH,
+  profilePath,
   RULES_PATH,
   rootFromCards,
 } from "@viafabric/tuf";
@@ -110,7 +113,11 @@ async function makeTemplate(): Promise<string> {
         classes: new Map(),
       }),
     ],
-    ["policy/lineage.json", LINEAGE],
+    [LINEAGE_PATH, LINEAGE],
+    [
+      profilePath("edge-basic"),
+      encodeProfile({ id: "edge-basic", version: 1, title: "Basic", quotas: new Map([["cpu_hours", 10]]) }),
+    ],
   ]);
   const quorum = { keys: cards.map(({ key }) => key), threshold: THRESHOLD };
   const headBytes = encodeHead(genesisHead(authority, NOW));

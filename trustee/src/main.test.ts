@@ -4,9 +4,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { formatHex, formatWords } from "@viafabric/schemas";
+import { formatHex, formatWords, sha256 } from "@viafabric/schemas";
 import { verifyEnrolmentCard } from "@viafabric/tuf";
-import { fingerprint, PASSPHRASE, removeTemplate, withGenesis } from "./fixtures.test.ts";
+import { fingerprint, LINEAGE, PASSPHRASE, removeTemplate, withGenesis } from "./fixtures.test.ts";
 import { withWorld } from "./world.test.ts";
 
 after(removeTemplate);
@@ -174,14 +174,25 @@ test("init, enroll, status, review, sign, reject and suspend from the command li
     assert.match(verified.out, /batches 2: 2 of 2 needed, complete/);
     assert.match(verified.out, /Trustee 2/);
     const [paper, root] = [path.join(world.folder, "sheet.md"), path.join(world.folder, "1.root.json")];
-    const sheet = await via("--json", "sheet", ...home, "--out", paper, "--root-out", root, "--domain", "a.example");
+    const pin = path.join(world.folder, "pin.txt");
+    const outs = ["--out", paper, "--root-out", root, "--pin-out", pin];
+    const sheet = await via("--json", "sheet", ...home, ...outs, "--domain", "a.example");
     assert.equal(sheet.code, 0, sheet.err);
     const printed = JSON.parse(sheet.out) as { authority: { hex: string; words: string }; dns: string };
     assert.equal(printed.authority.hex, formatHex(world.authority));
     assert.deepEqual(await readFile(root), await readFile(metadata("1.root.json")));
     const text = await readFile(paper, "utf8");
     for (const word of printed.authority.words.split(" ")) assert.ok(text.includes(` ${word}`), word);
-    assert.ok(text.includes(printed.dns) && printed.dns.includes(printed.authority.hex));
+    const line = (await readFile(pin, "utf8")).trimEnd();
+    assert.match(line, /^v=viafabric1 authority=[0-9a-f]{64} root=[0-9a-f]{64} policy=[0-9a-f]{64}$/);
+    assert.ok(line.endsWith(formatHex(sha256(LINEAGE))) && printed.dns.includes(line));
+    for (const word of formatWords(sha256(LINEAGE)).split(" ")) assert.ok(text.includes(` ${word}`), word);
+    for (const word of line.split(" ")) assert.ok(text.includes(`"${word}`), word);
+    assert.ok(
+      text.split("\n").every((each) => each.length <= 120),
+      "fits a page",
+    );
+    assert.ok(printed.dns.includes(printed.authority.hex));
     assert.ok(/"(.*)"/.exec(printed.dns)![1]!.length <= 255, "one string of a TXT record");
     assert.equal((await via("sheet", ...home, "--domain", 'x" y')).code, 2);
     assert.match((await via("sheet", "--home", made)).err, /ERR_HOME/);

@@ -19,7 +19,6 @@ import {
   manifestHash,
   quote,
   rootOf,
-  sha256,
   tokenLeaf,
   VerificationError,
 } from "@viafabric/schemas";
@@ -124,12 +123,18 @@ function reviewBatch(
   return { manifest, subjects: [...subjects] };
 }
 
-function assertKeys(name: string, manifest: Manifest, { keys, rules, files }: TrustedState, now: number): void {
+function assertKeys(
+  name: string,
+  manifest: Manifest,
+  { keys, rules, profiles, policy }: TrustedState,
+  now: number,
+): void {
   const issuer = findKey(keys, manifest.issuer, "issuer", manifest.nbf);
   if (!issuer) throw broken(`${name} names an issuer key that is not listed for ${manifest.nbf}`);
   if (rules.classes.get("issuer") === "hardware" && issuer.class !== "hardware")
     throw broken(`${name} names an issuer key that is not in hardware`);
-  if (!rules.ages.has(manifest.profile)) throw broken(`${name} is of the unknown profile ${quote(manifest.profile)}`);
+  if (!profiles.has(manifest.profile) || !rules.ages.has(manifest.profile))
+    throw broken(`${name} is of the unknown profile ${quote(manifest.profile)}`);
   for (const { kid } of manifest.stations)
     if (!findKey(keys, kid, "station", now)) throw broken(`${name} goes to a station that is not listed`);
   for (const kid of manifest.releaseKeys) {
@@ -138,9 +143,8 @@ function assertKeys(name: string, manifest: Manifest, { keys, rules, files }: Tr
       throw broken(`${name} would be released by the station that writes it`);
   }
   if (manifest.claimBy <= now) throw broken(`${name} could no longer be claimed`);
-  const lineages = [...files].filter(([path]) => path.startsWith("policy/"));
-  if (!lineages.some(([, bytes]) => equalBytes(sha256(bytes), manifest.policyRoot)))
-    throw broken(`${name} names a policy lineage that targets does not list`);
+  if (!policy || !equalBytes(policy.lineage, manifest.policyRoot))
+    throw broken(`${name} names another policy lineage than targets`);
 }
 
 function base(reason: string): VerificationError {

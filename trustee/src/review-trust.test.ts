@@ -4,6 +4,7 @@ import { Output } from "@viafabric/platform";
 import {
   CodedError,
   encodeHead,
+  encodeProfile,
   encodeRules,
   encodeTrustKeys,
   genesisHead,
@@ -25,6 +26,7 @@ import {
   HEAD_PATH,
   KEYS_PATH,
   POLICY_PATH,
+  profilePath,
   RULES_PATH,
   signMetadata,
   type TrustedState,
@@ -135,7 +137,10 @@ test("new targets are shown as what they change", async () => {
     [KEYS_PATH, encodeTrustKeys([...ENTRIES.slice(1), entry("issuer", "new issuer")])],
     [RULES_PATH, encodeRules({ ...RULES, thresholds: { ...RULES.thresholds, suspend: 2 } })],
     [POLICY_PATH, policyOf("new log")],
-    ["profiles/edge-basic.json", utf8("{}")],
+    [
+      profilePath("edge"),
+      encodeProfile({ id: "edge", version: 1, title: "Edge", quotas: new Map([["cpu_hours", 5]]) }),
+    ],
   ]);
   const batches = roleOf([...PEOPLE.slice(1), "trustee 6"], 3);
   const signed = buildTargets({
@@ -155,7 +160,8 @@ test("new targets are shown as what they change", async () => {
     /^new rule: suspend takes 2$/,
     /^rule goes: suspend takes 1$/,
     /^the log policy changes/,
-    /^new file profiles/,
+    /^new profile edge, version 1: "Edge"$/,
+    /^profile edge grants 5 cpu_hours$/,
   ])
     assert.equal(changes.filter((change) => expected.test(change)).length, 1, `${expected} in ${changes.join("\n")}`);
   const idle = buildTargets({

@@ -23,6 +23,8 @@ import {
   detachTargets,
   HEAD_PATH,
   KEYS_PATH,
+  POLICY_FILES,
+  POLICY_MANIFEST_PATH,
   POLICY_PATH,
   parseSigned,
   type Root,
@@ -33,6 +35,7 @@ import {
   type TrustedState,
 } from "@viafabric/tuf";
 import { assertKeysApart, assertLifetime, broken, dayOf, sameRole } from "./policy.ts";
+import { policyChanges, profileChanges } from "./review-policy.ts";
 
 export interface TrustReview {
   readonly expires: number;
@@ -88,6 +91,8 @@ export function reviewTargets(
     ...(content.policyText === accepted.policyText
       ? []
       : ["the log policy changes; it would read:", ...content.policyText.trimEnd().split("\n")]),
+    ...profileChanges(accepted.profiles, content.profiles),
+    ...policyChanges(accepted, { ...content, files }),
     ...fileChanges(accepted.files, files),
   ];
   return { expires: targets.expires, changes, quorums: [accepted.trustees] };
@@ -210,8 +215,9 @@ function ruleChanges(old: Rules, next: Rules): readonly string[] {
 }
 
 function fileChanges(old: ReadonlyMap<string, Uint8Array>, next: ReadonlyMap<string, Uint8Array>): readonly string[] {
-  const own = new Set([KEYS_PATH, RULES_PATH, POLICY_PATH, HEAD_PATH, STATEMENT_PATH]);
-  const paths = new Set([...old.keys(), ...next.keys()].filter((path) => !own.has(path)));
+  const own = [KEYS_PATH, RULES_PATH, POLICY_PATH, HEAD_PATH, STATEMENT_PATH, POLICY_MANIFEST_PATH];
+  const told = (path: string) => own.includes(path) || path.startsWith(POLICY_FILES) || path.startsWith("profiles/");
+  const paths = new Set([...old.keys(), ...next.keys()].filter((path) => !told(path)));
   return [...paths].sort().flatMap((path) => {
     const [before, after] = [old.get(path), next.get(path)];
     if (!after) return [`${path} goes`];

@@ -1,6 +1,6 @@
 /** `via trustee join` and `rotate`: becoming a trustee of an authority that exists, and changing who is one. */
 import { type Command, type Output, outputOf, readFileBounded } from "@viafabric/platform";
-import { formatHex, formatWords, OperationError, parseDecimal } from "@viafabric/schemas";
+import { formatHex, formatWords, OperationError, parseDecimal, sha256 } from "@viafabric/schemas";
 import { openMirrors } from "@viafabric/transparency-log/client";
 import { CARD_BYTES_MAX, METADATA_BYTES_MAX, parseClaim, verifyClaims } from "@viafabric/tuf";
 import {
@@ -60,8 +60,10 @@ Examples
       const out = outputOf(command);
       const home = homeAt(options.home);
       const claims = options.digestFrom.map(parseClaim);
-      const pinned = readPin(await readRoot(options));
-      if (claims.length > 0 || options.rootFrom !== undefined) verifyClaims(pinned.authority, claims);
+      const rootFile = await readRoot(options);
+      const pinned = readPin(rootFile);
+      const isClaimed = claims.length > 0 || options.rootFrom !== undefined;
+      if (isClaimed) verifyClaims(pinned.authority, sha256(rootFile), claims);
       if (!out.json) showPinned(out, pinned);
       if (!(await agreed(options, "Are these the words you were told by the trustees?"))) return declined(out, options);
       await join(home, pinned);

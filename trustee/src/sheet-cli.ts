@@ -11,12 +11,14 @@ const DOMAIN = /^(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$/;
 interface SheetOptions extends Options {
   readonly domain: string;
   readonly rootOut?: string;
+  readonly pinOut?: string;
 }
 
 export function addSheetCommand(trustee: Command): void {
   homeCommand(trustee, "sheet", "Write the root of the authority for paper, telephone and DNS.")
     .option("--out <file>", "write the sheet, in Markdown, into a file")
     .option("--root-out <file>", "write the root file that it describes, for nodes to pin")
+    .option("--pin-out <file>", "write the digests in one line, for `via node init --digest-from CHANNEL=@FILE`")
     .option("--domain <name>", "the domain whose zone will hold the DNS line", "example.org")
     .addHelpText(
       "after",
@@ -36,6 +38,7 @@ Example
       const text = formatSheet(sheet);
       if (options.out !== undefined) await writeFileDurable(options.out, utf8(text));
       if (options.rootOut !== undefined) await writeFileDurable(options.rootOut, rootFile);
+      if (options.pinOut !== undefined) await writeFileDurable(options.pinOut, utf8(`${sheet.pin}\n`));
       out.result(sheet, () => out.line(options.out === undefined ? text.trimEnd() : `Written: ${options.out}`));
     });
 }

@@ -18,9 +18,13 @@ export interface Sheet {
   readonly authority: Digest;
   /** Of the file root v1, as published. */
   readonly root: Digest;
-  /** Of each policy lineage in targets: what a manifest names as its policy. */
-  readonly lineages: readonly (Digest & { readonly path: string })[];
+  /** Of the policy lineage: what every batch and every token names as its policy. */
+  readonly lineage: Digest | undefined;
   readonly trustees: { readonly threshold: number; readonly kids: readonly string[] };
+  /** All of it in one line: for a file, a message, a TXT record, and `via node init --digest-from`. */
+  readonly pin: string;
+  /** Whose zone holds the record. */
+  readonly domain: string;
   /** Line of a zone file. */
   readonly dns: string;
   /** Unix seconds. */
@@ -31,19 +35,26 @@ const WORDS_PER_LINE = 6;
 
 /** @param rootFile root v1, verified. @param domain whose zone will hold the line. @param now unix seconds */
 export function sheetOf(rootFile: Uint8Array, trust: TrustedState, domain: string, now: number): Sheet {
-  const lineages = [...trust.files].filter(([path]) => path.startsWith("policy/"));
-  const authority = formatHex(trust.authority);
-  // One string of a TXT record holds 255 bytes: two digests fit.
-  const text = [`v=viafabric1`, `authority=${authority}`, `root=${formatHex(sha256(rootFile))}`].join(" ");
+  const [authority, root] = [digestOf(trust.authority), digestOf(sha256(rootFile))];
+  const lineage = trust.policy && digestOf(trust.policy.lineage);
+  // One string of a TXT record holds 255 bytes: three digests fit.
+  const pin = [
+    "v=viafabric1",
+    `authority=${authority.hex}`,
+    `root=${root.hex}`,
+    ...(lineage ? [`policy=${lineage.hex}`] : []),
+  ].join(" ");
   return {
-    authority: digestOf(trust.authority),
-    root: digestOf(sha256(rootFile)),
-    lineages: lineages.map(([path, bytes]) => ({ path, ...digestOf(sha256(bytes)) })),
+    authority,
+    root,
+    lineage,
     trustees: {
       threshold: trust.root.roles.root.threshold,
       kids: trust.root.roles.root.keys.map(({ kid }) => formatHex(kid)),
     },
-    dns: `_viafabric.${domain}. IN TXT "${text}"`,
+    pin,
+    domain,
+    dns: `_viafabric.${domain}. IN TXT "${pin}"`,
     printed: now,
   };
 }
@@ -53,7 +64,7 @@ function digestOf(hash: Uint8Array): Digest {
 }
 
 /** Markdown that reads well as plain text. */
-export function formatSheet({ authority, root, lineages, trustees, dns, printed }: Sheet): string {
+export function formatSheet({ authority, root, lineage, trustees, pin, domain, printed }: Sheet): string {
   const lines = [
     "# Root of an authority",
     "",
@@ -62,9 +73,9 @@ export function formatSheet({ authority, root, lineages, trustees, dns, printed 
     "",
     ...section("Authority", "It never changes, whatever keys rotate.", authority),
     ...section("File `1.root.json`", "What `sha256sum` says of the file.", root),
-    ...lineages.flatMap(({ path, ...digest }) =>
-      section(`Policy lineage \`${path}\``, "What every batch names as its policy.", digest),
-    ),
+    ...(lineage
+      ? section("Policy lineage", "What every token names as its policy, whatever policies change.", lineage)
+      : []),
     "## Trustees",
     "",
     `${trustees.threshold} of these ${trustees.kids.length} keys decide:`,
@@ -75,7 +86,7 @@ export function formatSheet({ authority, root, lineages, trustees, dns, printed 
     "",
     "A second channel, for whoever trusts the zone (and its DNSSEC):",
     "",
-    `    ${dns}`,
+    ...zoneLines(domain, pin).map((line) => `    ${line}`),
     "",
     "## Installing a node",
     "",
@@ -83,11 +94,23 @@ export function formatSheet({ authority, root, lineages, trustees, dns, printed 
     "",
     "    via node init --root 1.root.json",
     "",
-    "With a root file from anywhere, name the authority as two channels gave it:",
+    "With a root file from anywhere, name what two channels gave: the authority in hex or in words, or the whole text of",
+    "the DNS record, which pins the policy lineage as well.",
     "",
-    `    via node init --root 1.root.json --digest-from paper=${authority.hex} --digest-from dns=…`,
+    "    via node init --root-from https://MIRROR/public \\",
+    '      --digest-from paper="24 words" --digest-from dns="v=viafabric1 …"',
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** The same record in lines that fit a page: a zone file joins the strings between parentheses. */
+function zoneLines(domain: string, pin: string): readonly string[] {
+  const words = pin.split(" ");
+  return [
+    `_viafabric.${domain}. IN TXT (`,
+    ...words.map((word, i) => `    "${word}${i < words.length - 1 ? " " : ""}"`),
+    ")",
+  ];
 }
 
 function section(title: string, about: string, { hex, words }: Digest): readonly string[] {

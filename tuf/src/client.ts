@@ -6,9 +6,10 @@
  * us forget. Only then does it replace the stored state, as one file.
  */
 import { ensureFolder, lockFolder } from "@viafabric/platform";
-import { CodedError, equalBytes, OperationError, sha256, VerificationError } from "@viafabric/schemas";
+import { CodedError, equalBytes, type Hash, OperationError, sha256, VerificationError } from "@viafabric/schemas";
 import { loadClockFloor, raiseClockFloor } from "./clock.ts";
-import { type FileInfo, HEAD_PATH, parseMetadata, type Targets, targetFileName } from "./metadata.ts";
+import { type FileInfo, HEAD_PATH, parseMetadata, TARGET_BYTES_MAX, type Targets, targetFileName } from "./metadata.ts";
+import { assertLineage, POLICY_FILES, POLICY_MANIFEST_PATH, verifyPolicySuccession } from "./policy.ts";
 import { readStore, type StoredFiles, storeFile, writeStore } from "./store.ts";
 import { type ProveHead, verifySuccession } from "./succession.ts";
 import { type TrustedState, verifyTrust } from "./trust.ts";
@@ -25,6 +26,10 @@ export interface RefreshOptions {
   readonly pinned: PinnedRoot;
   readonly fetch: FetchFile;
   readonly prove: ProveHead;
+  /** H(policy/lineage.json), where it was pinned with the root. */
+  readonly lineage?: Hash;
+  /** Whether the files of the policy bundle are wanted, besides its manifest; a station needs none. Default: yes. */
+  readonly policyFiles?: boolean;
   /** Unix seconds, as the clock says. What expires is judged by the clock floor where that is later. */
   readonly now: number;
   /** For those alone who end an expiry by signing: takes what is published whether or not it has expired. */
@@ -37,7 +42,7 @@ const BEFORE_EVERY_EXPIRY = 0;
 /**
  * Fetches what is new, verifies everything, and keeps it. On any error the state accepted before stays.
  * @throws VerificationError ERR_THRESHOLD, ERR_ROLLBACK, ERR_HEAD_FORK, ERR_METADATA_EXPIRED, ERR_METADATA_MISMATCH,
- * ERR_AUTHORITY, ERR_DELEGATION, ERR_PROOF; FormatError; OperationError ERR_FETCH, ERR_LOCKED
+ * ERR_AUTHORITY, ERR_DELEGATION, ERR_PROOF, ERR_POLICY_LINEAGE; FormatError; OperationError ERR_FETCH, ERR_LOCKED
  */
 export async function refreshTrust(options: RefreshOptions): Promise<TrustedState> {
   const { folder, pinned, fetch } = options;
@@ -63,10 +68,17 @@ export async function refreshTrust(options: RefreshOptions): Promise<TrustedStat
     );
     const { newRoots, ...rest } = metadata;
     const roots = [...(accepted?.roots ?? []), ...newRoots];
-    const targetFiles = await fetchTargets(rest.targets, rest.batches, accepted?.targetFiles, fetch);
+    const listed = listedFiles(rest.targets, rest.batches, options.policyFiles ?? true);
+    const targetFiles = await fetchTargets(listed, accepted?.targetFiles, fetch);
     const files: StoredFiles = { ...rest, roots, targetFiles };
     const state = verifyTrust({ ...files, pinned }, now);
-    if (stored) await verifySuccession(stored.state, state, options.prove);
+    if (options.lineage) assertLineage(state.policy, options.lineage);
+    if (stored) {
+      await verifySuccession(stored.state, state, options.prove);
+      await verifyPolicySuccession(stored.state.policy, state.policy, (hash) => {
+        return fetch(TARGETS_FOLDER + targetFileName(POLICY_MANIFEST_PATH, hash), TARGET_BYTES_MAX);
+      });
+    }
     if (!stored || !isSame(stored.files, files)) await writeStore(folder, files);
     await raiseClockFloor(folder, state.head.issued, options.now);
     return state;
@@ -114,16 +126,22 @@ async function readVerified(
   }
 }
 
-/** Every listed file; those already held with the listed hash are not fetched again. */
-async function fetchTargets(
+function listedFiles(
   targetsFile: Uint8Array,
   batchesFile: Uint8Array,
+  withPolicy: boolean,
+): ReadonlyMap<string, FileInfo> {
+  const listed = [...targetsOf(targetsFile).targets].filter(([path]) => withPolicy || !path.startsWith(POLICY_FILES));
+  const head = targetsOf(batchesFile).targets.get(HEAD_PATH);
+  return new Map([...listed, ...(head ? [[HEAD_PATH, head] as const] : [])]);
+}
+
+/** Every listed file; those already held with the listed hash are not fetched again. */
+async function fetchTargets(
+  listed: ReadonlyMap<string, FileInfo>,
   held: ReadonlyMap<string, Uint8Array> | undefined,
   fetch: FetchFile,
 ): Promise<ReadonlyMap<string, Uint8Array>> {
-  const listed = new Map<string, FileInfo>(targetsOf(targetsFile).targets);
-  const head = targetsOf(batchesFile).targets.get(HEAD_PATH);
-  if (head) listed.set(HEAD_PATH, head);
   const files = new Map<string, Uint8Array>();
   for (const [path, info] of listed) {
     const kept = held?.get(path);

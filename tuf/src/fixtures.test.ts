@@ -122,6 +122,8 @@ export interface Publication {
   readonly onlineExpires: number;
   readonly batchesSigners: readonly Signer[];
   readonly policy: string;
+  /** Further targets. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
 /** Files as any static server would have them, by path. */
@@ -141,6 +143,7 @@ export async function publish(
     onlineExpires: NOW + 30 * DAY,
     batchesSigners: authority.trustees.slice(-authority.threshold),
     policy: "log example.org/log+00000000+AAAA\n",
+    files: new Map(),
     ...changes,
   };
   const quorum = roleOf(authority.trustees, authority.threshold);
@@ -163,6 +166,7 @@ export async function publish(
       }),
     ],
     [POLICY_PATH, utf8(p.policy)],
+    ...p.files,
   ]);
   const headBytes = encodeHead(p.head);
   const targets = await signed(

@@ -8,6 +8,7 @@ export * from "./genesis-signatures.ts";
 export * from "./keys.ts";
 export * from "./metadata.ts";
 export * from "./pin.ts";
+export * from "./policy.ts";
 export * from "./rotation.ts";
 export * from "./signing-event.ts";
 export * from "./succession.ts";

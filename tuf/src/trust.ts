@@ -5,6 +5,7 @@
  * Expiry is judged only where `now` is given: offline, a verdict judges it by its own clock later.
  */
 import {
+  type CapabilityProfile,
   decodeHead,
   decodeRules,
   decodeTrustKeys,
@@ -28,6 +29,7 @@ import {
   STATEMENT_PATH,
   type Targets,
 } from "./metadata.ts";
+import { type PolicyState, readPolicy, readProfiles } from "./policy.ts";
 import { type PinnedRoot, verifyFile, verifyRole, verifyRootChain } from "./verify.ts";
 
 export const KEYS_PATH = "trust/keys.cbor";
@@ -65,6 +67,10 @@ export interface TrustedState {
   readonly rules: Rules;
   /** The tlog-policy in force; the transparency log's code parses it. */
   readonly policyText: string;
+  /** Undefined where targets list no lineage. */
+  readonly policy: PolicyState | undefined;
+  /** The catalogue, by id. */
+  readonly profiles: ReadonlyMap<string, CapabilityProfile>;
   readonly head: Head;
   readonly headBytes: Uint8Array;
   /** Every target file given, by path, each of the listed length and hash. */
@@ -127,7 +133,7 @@ export function readTargets(
   batches: Targets,
   files: ReadonlyMap<string, Uint8Array>,
   authority: Uint8Array,
-): Pick<TrustedState, "keys" | "rules" | "policyText" | "head" | "headBytes" | "files"> {
+): Pick<TrustedState, "keys" | "rules" | "policyText" | "policy" | "profiles" | "head" | "headBytes" | "files"> {
   // A client would take such an entry before the delegation.
   for (const path of [HEAD_PATH, STATEMENT_PATH])
     if (targets.targets.has(path)) throw new VerificationError("ERR_DELEGATION", `targets itself lists ${path}`);
@@ -153,6 +159,8 @@ export function readTargets(
     keys: decodeTrustKeys(file(KEYS_PATH)),
     rules,
     policyText: parseUtf8(file(POLICY_PATH)),
+    policy: readPolicy(targets, files, authority),
+    profiles: readProfiles(files),
     head,
     headBytes,
     files,

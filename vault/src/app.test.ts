@@ -299,6 +299,17 @@ test("people read a page, machines read health, batches and OpenAPI 3.1", async 
   assert.equal((counts as { tokensLogged: number }).tokensLogged, COUNT);
   const { json } = await send(undefined, "GET", "/batches");
   assert.equal((json.batches as { count: number }[])[0]?.count, COUNT);
+  const { profiles, ...signed } = (await send(undefined, "GET", "/capabilities")).json;
+  const { targetsVersion, ids, policy } = trusted;
+  const targets = { version: targetsVersion, id: formatHex(ids.targets) };
+  assert.deepEqual(signed, {
+    authority: formatHex(authority),
+    targets,
+    policy: { lineage: formatHex(policy!.lineage) },
+  });
+  const [basic] = profiles as { capability_profile_id: string; quotas: object; status_ages: object }[];
+  assert.deepEqual([basic?.capability_profile_id, basic?.status_ages], ["edge-basic", { soft: 86_400, hard: 604_800 }]);
+  assert.deepEqual(basic?.quotas, { cpu_hours: 10, gpu_minutes: 0, storage_gb: 5 });
   const openapi = (await send(undefined, "GET", "/openapi.json")).json;
   assert.equal(openapi.openapi, "3.1.0");
   for (const { url } of app.guardedRoutes)

@@ -14,6 +14,7 @@ import { requireSignedRequests } from "./auth.ts";
 import { PROBLEM_TYPE, problemOf } from "./problem.ts";
 import { servePublicFiles } from "./public-files.ts";
 import type { KitRecord } from "./records.ts";
+import { capabilityRoutes } from "./routes/capabilities.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { kitRoutes } from "./routes/kits.ts";
 import { pageRoutes } from "./routes/pages.ts";
@@ -107,7 +108,7 @@ export async function buildApp(deps: AppDependencies): Promise<FastifyInstance> 
   await app.register(rateLimit, { max: deps.rateMax ?? RATE_MAX, timeWindow: "1 minute" });
   requireSignedRequests(app, { now: deps.now, trust: () => ({ ...deps.trust(), joining: deps.joining() }) });
   servePublicFiles(app, deps.publicFolder);
-  for (const routes of [pageRoutes, requestRoutes, eventRoutes, kitRoutes, statusRoutes]) {
+  for (const routes of [pageRoutes, capabilityRoutes, requestRoutes, eventRoutes, kitRoutes, statusRoutes]) {
     await app.register((scope, _options, done) => {
       routes(scope, deps);
       done();

@@ -7,6 +7,7 @@
  */
 import {
   BATCH_TOKENS_MAX,
+  type CapabilityProfile,
   equalBytes,
   FormatError,
   findKey,
@@ -146,6 +147,7 @@ export function parseBatchRequest(value: unknown): BatchRequest {
 }
 
 export interface RequestTrust {
+  readonly profiles: ReadonlyMap<string, CapabilityProfile>;
   readonly keys: readonly KeyEntry[];
   readonly rules: Rules;
 }
@@ -160,9 +162,11 @@ export type AllowedBatch = Pick<BatchRequest, "profile" | "nbf" | "claimBy" | "r
  * @throws VerificationError ERR_BATCH_PROFILE, ERR_BATCH_KEY, ERR_BATCH_TIME
  */
 export function verifyBatchRequest(request: AllowedBatch, trust: RequestTrust, now: number): void {
-  if (!trust.rules.ages.has(request.profile)) {
-    throw new VerificationError("ERR_BATCH_PROFILE", `profile ${quote(request.profile)} is not in the trustees' rules`);
-  }
+  const { profile } = request;
+  if (!trust.profiles.has(profile))
+    throw new VerificationError("ERR_BATCH_PROFILE", `profile ${quote(profile)} is not in the signed catalogue`);
+  if (!trust.rules.ages.has(profile))
+    throw new VerificationError("ERR_BATCH_PROFILE", `profile ${quote(profile)} is not in the trustees' rules`);
   if (request.claimBy <= now) throw new VerificationError("ERR_BATCH_TIME", "claimBy is over already");
   for (const { kid } of request.stations) {
     if (!findKey(trust.keys, kid, "station", now)) throw unlisted("station");

@@ -93,6 +93,7 @@ export const RULES: Rules = {
 };
 
 export const TRUST = {
+  profiles: new Map([["edge-basic", { id: "edge-basic", version: 1, title: "Basic", quotas: new Map() }]]),
   rules: RULES,
   keys: [
     keyEntry(KEYS.issuer, "issuer"),

@@ -34,6 +34,7 @@ import {
   isMetadataSignature,
   KEYS_PATH,
   keyId,
+  LINEAGE_PATH,
   parseAuthorityCard,
   parseGenesisSignatures,
   parseSigned,
@@ -43,7 +44,7 @@ import {
   verifyEnrolmentCard,
   verifyTrust,
 } from "@viafabric/tuf";
-import { type Genesis, LINEAGE_PATH, type Settings } from "./genesis.ts";
+import type { Genesis, Settings } from "./genesis.ts";
 
 /** Files by path below the folder. */
 export type Folder = ReadonlyMap<string, Uint8Array>;

@@ -16,13 +16,14 @@ import {
   authorityOf,
   createEnrolmentCard,
   KEYS_PATH,
+  LINEAGE_PATH,
   POLICY_PATH,
   parseSigned,
   RULES_PATH,
   signGenesis,
 } from "@viafabric/tuf";
 import { DAY, genesisWorld, KEYS, NOW, namedSigner, signedBy } from "./fixtures.test.ts";
-import { type GenesisOptions, LINEAGE_PATH, planGenesis } from "./genesis.ts";
+import { type GenesisOptions, planGenesis } from "./genesis.ts";
 import {
   assembleGenesis,
   genesisFolder,

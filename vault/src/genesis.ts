@@ -7,6 +7,7 @@
  */
 import {
   encodeHead,
+  encodeProfile,
   encodeRules,
   encodeTrustKeys,
   FormatError,
@@ -36,7 +37,9 @@ import {
   type EnrolmentCard,
   encodeAuthorityCard,
   KEYS_PATH,
+  LINEAGE_PATH,
   POLICY_PATH,
+  profilePath,
   RULES_PATH,
   rootFromCards,
   verifyEnrolmentCard,
@@ -96,8 +99,6 @@ const DAY = 86_400;
 export const LIFETIMES: Lifetimes = { root: 730 * DAY, targets: 365 * DAY, batches: 120 * DAY, keys: 730 * DAY };
 export const RECORD_TYPE = "vf.test:r";
 export const FIRST_PROFILE = "edge-basic";
-export const PROFILE_PATH = `profiles/${FIRST_PROFILE}.json`;
-export const LINEAGE_PATH = "policy/lineage.json";
 /** A station of that name sits in the same key list as everybody else's. */
 const CARDS_MAX = 256;
 /** A day without a statement makes a node cautious, a week makes it refuse. */
@@ -156,7 +157,7 @@ export function planGenesis(options: GenesisOptions): Genesis {
     [KEYS_PATH, encodeTrustKeys(keyEntries(options, cards, now, now + lifetimes.keys))],
     [POLICY_PATH, policyFile(names.logOrigin, online.log, options.witnesses)],
     [RULES_PATH, encodeRules(firstRules(authority, threshold, options.onlineClass))],
-    [PROFILE_PATH, profileFile()],
+    [profilePath(FIRST_PROFILE), profileFile()],
     [LINEAGE_PATH, lineage],
   ]);
   const headBytes = encodeHead(genesisHead(authority, now));
@@ -282,13 +283,17 @@ function checkedUrl(url: string): string {
   return url;
 }
 
-/** A capability descriptor: what a node grants at the first activation. */
+/** What a node grants at the first activation, until trustees sign another catalogue. */
 function profileFile(): Uint8Array {
-  return canonicalJson({
-    capability_profile_id: FIRST_PROFILE,
+  return encodeProfile({
+    id: FIRST_PROFILE,
     version: 1,
     title: "Basic use of an edge node",
-    quotas: { cpu_hours: 10, gpu_minutes: 0, storage_gb: 5 },
+    quotas: new Map([
+      ["cpu_hours", 10],
+      ["gpu_minutes", 0],
+      ["storage_gb", 5],
+    ]),
   });
 }
 

@@ -28,7 +28,7 @@ import type { RequestPath } from "./operate.ts";
 import { ROTATED_BY_TARGETS } from "./trust-change.ts";
 
 /** What the program lends to its groups of commands. */
-export interface KeysTools<Ask> {
+export interface AskTools<Ask> {
   readonly now: () => number;
   readonly trusted: (home: Home) => Promise<TrustedState>;
   readonly askOptions: (command: Command) => Command;
@@ -48,7 +48,7 @@ interface MakeFlags extends Options, TokenFlags {
   readonly algorithm: Algorithm;
 }
 
-export function keysCommands<Ask extends Options>(vault: Command, defaultHome: string, tools: KeysTools<Ask>): void {
+export function keysCommands<Ask extends Options>(vault: Command, defaultHome: string, tools: AskTools<Ask>): void {
   const keys = vault.command("keys").description("The authority's own keys: list, check, make, follow.");
   keys.addHelpText(
     "after",

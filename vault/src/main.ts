@@ -33,9 +33,10 @@ import { CARD_BYTES_MAX, METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { VaultClient } from "./client.ts";
+import { contentCommands } from "./content-cli.ts";
 import { ceremonyState, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
-import { algorithmOption, classOption, keysCommands } from "./keys-cli.ts";
+import { type AskTools, algorithmOption, classOption, keysCommands } from "./keys-cli.ts";
 import {
   type BatchWishes,
   batchRequestOf,
@@ -72,6 +73,7 @@ Examples
   via vault serve --port 8080              run; Ctrl-C stops everything in order
   via vault request --subjects dids.txt    ask for a batch: one did:key a line
   via vault propose --add card.json        another station or release officer
+  via vault policy add FOLDER              the next policy bundle
   via vault wait EVENT                     until an event is published
   via vault keys rotate issuer             a new key in the HSM, and a proposal that it takes over
   via vault withdraw EVENT                 take back what you asked for
@@ -314,7 +316,7 @@ Examples
     await askFor(out, home, options, trusted.authority, "rotation-requests", body);
   });
 
-keysCommands(vault, DEFAULT_HOME, {
+const askTools: AskTools<AskFlags> = {
   now,
   trusted: async (home) => (await published(home)).trusted,
   askOptions: (command) =>
@@ -325,7 +327,10 @@ keysCommands(vault, DEFAULT_HOME, {
     ),
   ask: async (out, home, options: AskFlags, path, body) =>
     askFor(out, home, options, (await published(home)).trusted.authority, path, body),
-});
+};
+
+keysCommands(vault, DEFAULT_HOME, askTools);
+contentCommands(vault, askTools);
 
 clientCommand(
   "withdraw <id>",

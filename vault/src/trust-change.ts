@@ -1,5 +1,5 @@
 /**
- * Changes to the key list, the pure part: stations and release officers come with a card that proves possession, and go
+ * The next `targets`, the pure part, with changes to the key list: stations and release officers come with a card that proves possession, and go
  * by their kid; keys of the HSM are followed by new ones. What comes out is the next `targets` for trustees to sign;
  * nothing changes until they have.
  *
@@ -35,6 +35,7 @@ import {
   type TrustedState,
   verifyEnrolmentCard,
 } from "@viafabric/tuf";
+import { type ContentChange, NO_CONTENT, nextFiles, parseContentChange } from "./content-change.ts";
 import { LIFETIMES } from "./genesis.ts";
 import { PROPOSAL_SECONDS } from "./proposals.ts";
 import type { PlannedEvent } from "./records.ts";
@@ -49,7 +50,7 @@ export interface Successor {
   readonly class: KeyClass;
 }
 
-export interface TrustChange {
+export interface TrustChange extends ContentChange {
   readonly add: readonly EnrolmentCard[];
   /** Kids of stations, release officers and operators. */
   readonly remove: readonly Uint8Array[];
@@ -57,16 +58,16 @@ export interface TrustChange {
 }
 
 /** The same files, newly signed. */
-export const NO_CHANGE: TrustChange = { add: [], remove: [], rotate: [] };
+export const NO_CHANGE: TrustChange = { ...NO_CONTENT, add: [], remove: [], rotate: [] };
 /** Keys in one proposal: more than a person reads. */
 const KEYS_MAX = 64;
 /** Issuer and status keys are the HSM's: they change with it, not by a card. */
 const REMOVABLE: readonly Purpose[] = ["station", "release", "operator"];
 
 /**
- * @param value parsed JSON, {add: [card in base64], remove: [kid in hex], rotate: [{purpose, spki, class}]}, the last
- * may be left out
- * @throws FormatError ERR_TRUST_REQUEST, ERR_CARD
+ * @param value parsed JSON, {add: [card in base64], remove: [kid in hex], rotate: [{purpose, spki, class}],
+ * profiles: [{file in base64, soft, hard}], policy: {path: base64}}, where the last three may be left out
+ * @throws FormatError ERR_TRUST_REQUEST, ERR_CARD, ERR_PROFILE
  */
 export function parseTrustChange(value: unknown): TrustChange {
   const fields = new Map(typeof value === "object" && value !== null ? Object.entries(value) : []);
@@ -76,15 +77,19 @@ export function parseTrustChange(value: unknown): TrustChange {
       throw wrong(`${name} must be a list of at most ${KEYS_MAX} texts`);
     return list;
   };
-  const unknown = [...fields.keys()].filter((name) => !["add", "remove", "rotate"].includes(name));
-  if (unknown.length > 0) throw wrong("it has the members add, remove and rotate");
+  const unknown = [...fields.keys()].filter((name) => !MEMBERS.includes(name));
+  if (unknown.length > 0) throw wrong(`it has the members ${MEMBERS.join(", ")}`);
   const add = texts("add").map((text) => verifyEnrolmentCard(boundedCard(parseBase64(text))));
   const remove = texts("remove").map((text) => parseHex(text, 32));
   const rotate = parseSuccessors(fields.get("rotate") ?? []);
-  if (add.length + remove.length + rotate.length === 0) throw wrong("nothing would change");
+  const content = parseContentChange(fields.get("profiles"), fields.get("policy"));
+  const changes = add.length + remove.length + rotate.length + content.profiles.length;
+  if (changes === 0 && !content.policy) throw wrong("nothing would change");
   if (add.some(({ role }) => role === "trustee")) throw wrong("a trustee joins by a new root, not by the key list");
-  return { add, remove, rotate };
+  return { ...content, add, remove, rotate };
 }
+
+const MEMBERS: readonly string[] = ["add", "remove", "rotate", "profiles", "policy"];
 
 function parseSuccessors(value: unknown): readonly Successor[] {
   if (!Array.isArray(value) || value.length > ROTATED_BY_TARGETS.length)
@@ -161,7 +166,8 @@ export function proposeTargets(
   const keys = encodeTrustKeys(nextKeys(change, trusted, now));
   // Our own reader must accept what trustees are asked to sign.
   decodeTrustKeys(keys);
-  const files = new Map([...trusted.files].filter(([path]) => !DELEGATED.includes(path))).set(KEYS_PATH, keys);
+  const listed = [...nextFiles(change, trusted)].filter(([path]) => !DELEGATED.includes(path));
+  const files = new Map(listed).set(KEYS_PATH, keys);
   const successor = change.rotate.find(({ purpose }) => purpose === "revocations");
   const revocations = successor ? { keys: [successor.key], threshold: 1 } : statementRoles(trusted)[0];
   const signed = buildTargets({

@@ -13,7 +13,8 @@ export const REFUSALS = {
   "trust-invalid":
     "The node's trust metadata is missing or does not verify. Refresh, or initialise from the pinned root.",
   "trust-expired": "Root, targets or batches metadata has expired. Refresh from a current mirror.",
-  "batch-not-held": "The node does not hold the bundle of the token's batch. Fetch it and check again.",
+  "batch-not-held":
+    "The node does not hold the bundle of the token's batch. Fetch it (via node hold --index N) and check again.",
   "head-too-old": "The status statement names a newer list of batches than the node has seen. Refresh.",
   "bundle-invalid": "The batch bundle contradicts its own manifest or batch leaf.",
   "manifest-not-in-head": "The batch manifest is not under the head that the trustees signed.",

@@ -49,6 +49,7 @@ export async function refreshStation(
     folder: home.trust,
     pinned: enrolment.pinned,
     fetch: published,
+    policyFiles: false,
     prove: async (oldSize, next) => {
       return buildConsistencyProof(oldSize, next.size, (await openTree(manifests, next)).subtree);
     },

@@ -21,7 +21,7 @@ import {
   type SignedMetadata,
 } from "./state.ts";
 import type { BatchRequest, Bodies } from "./tokens.ts";
-import type { TrustRequest } from "./trust.ts";
+import { neededFiles, type TrustRequest } from "./trust.ts";
 
 /** Where the signer stands: what a sequencer needs in order to go on after a crash. */
 export interface SignerStatus {
@@ -66,7 +66,7 @@ export const encodeParams = {
       ["roots", [...roots]],
       ["targets", targets],
       ["batches", batches],
-      ["files", new Map(targetFiles)],
+      ["files", new Map(neededFiles(targetFiles))],
       ["proof", [...headProof]],
     ]),
   batch: ({ manifest, proof }: BatchRequest): CborMap =>

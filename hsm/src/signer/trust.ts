@@ -62,7 +62,7 @@ export function acceptTrust(
   request: TrustRequest,
   now: number,
 ): Accepted {
-  const trust = { ...request, targetFiles: needed(request.targetFiles) };
+  const trust = { ...request, targetFiles: neededFiles(request.targetFiles) };
   const trusted = verifyStored(anchors, trust, now);
   if (!equalBytes(trusted.authority, state.authority))
     throw new VerificationError("ERR_AUTHORITY", "these trust files are of another authority");
@@ -109,7 +109,8 @@ export function lastStatement({
   return statement.length === 0 ? undefined : parseStatement(parseNote(statement).text);
 }
 
-function needed(files: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array> {
+/** Profiles and policies say nothing that the signer decides by. */
+export function neededFiles(files: ReadonlyMap<string, Uint8Array>): ReadonlyMap<string, Uint8Array> {
   return new Map([...files].filter(([path]) => NEEDED_FILES.includes(path)));
 }
 

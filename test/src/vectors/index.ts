@@ -2,6 +2,7 @@
 import { headVectors, manifestVectors } from "./approval.ts";
 import type { VectorFile } from "./common.ts";
 import { eventVectors, leafVectors } from "./log.ts";
+import { policyVectors } from "./policy.ts";
 import { requestVectors } from "./request.ts";
 import { kitVectors, receiptVectors } from "./station.ts";
 import { tagVectors } from "./tag.ts";
@@ -16,6 +17,7 @@ export async function formatVectors(): Promise<ReadonlyMap<string, VectorFile>> 
     ["kit.json", kitVectors()],
     ["leaf.json", await leafVectors()],
     ["manifest.json", manifestVectors()],
+    ["policy.json", policyVectors()],
     ["rct.json", await tokenVectors()],
     ["receipt.json", await receiptVectors()],
     ["request.json", await requestVectors()],

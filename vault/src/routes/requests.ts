@@ -1,9 +1,19 @@
 /** Operators: ask for a batch, and see what became of it. */
-import { formatHex, KEY_CLASSES, OperationError, parseHex, sha256 } from "@viafabric/schemas";
+import {
+  formatHex,
+  KEY_CLASSES,
+  OperationError,
+  POLICY_BYTES_MAX,
+  POLICY_FILES_MAX,
+  PROFILE_BYTES_MAX,
+  parseHex,
+  sha256,
+} from "@viafabric/schemas";
 import { CARD_BYTES_MAX, TRUSTEES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
+import { nextFiles } from "../content-change.ts";
 import { validateRequests } from "../issuance.ts";
 import { REQUEST_STATES, type RequestRecord } from "../records.ts";
 import { nextRoles, parseRotationChange } from "../rotation.ts";
@@ -12,8 +22,8 @@ import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text, WHO
 
 /** 100,000 subjects of a did:key each. */
 const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
-/** 64 cards. */
-const TRUST_BYTES_MAX = 512 * 1024;
+/** 64 cards and a policy bundle, in base64. */
+const TRUST_BYTES_MAX = 8 * 1024 * 1024;
 const REQUESTS_MAX = 100;
 /** P-256, the longer of the two kinds. */
 const SPKI_BYTES_MAX = 91;
@@ -35,6 +45,8 @@ const SUCCESSOR = object({
   spki: base64(SPKI_BYTES_MAX),
   class: { type: "string", enum: [...KEY_CLASSES] },
 });
+
+const PROFILE_CHANGE = object({ file: base64(PROFILE_BYTES_MAX), soft: WHOLE, hard: WHOLE });
 
 export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void {
   const { store } = deps;
@@ -69,17 +81,26 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       config: { who: ["operator"] },
       bodyLimit: TRUST_BYTES_MAX,
       schema: {
-        summary: "Ask for keys to join, leave or follow others in the key list",
+        summary: "Ask for a change of the key list, the capability profiles or the policy bundle",
         description: "The vault draws up the next targets and puts them before the trustees.",
-        body: object({ add: list(base64(CARD_BYTES_MAX), 64), remove: list(HEX_32, 64), rotate: list(SUCCESSOR, 3) }, [
-          "rotate",
-        ]),
+        body: object(
+          {
+            add: list(base64(CARD_BYTES_MAX), 64),
+            remove: list(HEX_32, 64),
+            rotate: list(SUCCESSOR, 3),
+            profiles: list(PROFILE_CHANGE, 64),
+            policy: { type: "object", additionalProperties: base64(POLICY_BYTES_MAX), maxProperties: POLICY_FILES_MAX },
+          },
+          ["rotate", "profiles", "policy"],
+        ),
         response: responses(object({ id: HEX_32 }), 202),
       },
     },
     async (request, reply) => {
       const { sender, proof } = authorOf(request);
-      nextKeys(parseTrustChange(request.body), deps.trust(), deps.now());
+      const change = parseTrustChange(request.body);
+      nextKeys(change, deps.trust(), deps.now());
+      nextFiles(change, deps.trust());
       const id = sha256(Buffer.from(proof));
       const row = { id, kind: "targets", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
       await store.change(sender, (change) => change.addRequest(row));
