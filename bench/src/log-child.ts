@@ -17,6 +17,8 @@ export interface LogAppends {
   /** Until all tiles and bundles are written and the checkpoint is published too. */
   readonly published: readonly number[];
   readonly floor: readonly number[];
+  /** Processor time of all threads until the last is committed. */
+  readonly cpu: readonly number[];
   readonly rssBytes: number;
 }
 
@@ -49,16 +51,17 @@ async function main(folder: string): Promise<LogAppends> {
   const committed: number[] = [];
   const published: number[] = [];
   const floor: number[] = [];
+  const cpu: number[] = [];
   let root: Uint8Array | undefined;
   // The first round warms up and is not counted.
   for (let round = 0; round <= ROUNDS; round++) {
     const alone = hashingAlone();
     const home = path.join(folder, String(round));
     const log = await openCheckedLog(home);
-    const start = performance.now();
-    // While the files of one batch are written, the next is hashed; publish waits for all of it.
+    const [start, cpuStart] = [performance.now(), process.cpuUsage()];
+    // Files are written when no append follows; publish waits for them.
     for (const batch of load.batches()) await log.append(batch, "committed");
-    const middle = performance.now();
+    const [middle, { user, system }] = [performance.now(), process.cpuUsage(cpuStart)];
     await log.publish();
     const end = performance.now();
     root ??= log.head.root;
@@ -68,10 +71,11 @@ async function main(folder: string): Promise<LogAppends> {
     await log.close();
     if (round === 0) continue;
     floor.push(alone);
+    cpu.push((user + system) / 1_000_000);
     committed.push((middle - start) / 1000);
     published.push((end - start) / 1000);
   }
-  return { committed, published, floor, rssBytes: process.resourceUsage().maxRSS * 1024 };
+  return { committed, published, floor, cpu, rssBytes: process.resourceUsage().maxRSS * 1024 };
 }
 
 const [folder] = process.argv.slice(2);

@@ -6,7 +6,7 @@ import { growFrontier, type RootAnswer, type RootQuestion } from "./second-root.
 
 async function answer({ file, size, peaks }: RootQuestion): Promise<RootAnswer> {
   try {
-    const grown = growFrontier(new MerkleFrontier(size, peaks), new Uint8Array(await readFile(file)));
+    const grown = growFrontier(new MerkleFrontier(size, peaks), await readFile(file));
     return { size: grown.size, peaks: grown.peaks };
   } catch (error) {
     return { error: error instanceof Error ? error.message : String(error) };

@@ -8,12 +8,18 @@
  * the first computation runs.
  */
 import { Worker } from "node:worker_threads";
-import { concat, HASH_BYTES, hashLeaves, MerkleFrontier, OperationError, writeSha256 } from "@viafabric/schemas";
+import { HASH_BYTES, hashLeaves, MerkleFrontier, OperationError, writeSha256 } from "@viafabric/schemas";
 import { parseSegment, walkEntries } from "./staging.ts";
 
 const PAIR_BYTES = 2 * HASH_BYTES;
 /** Leaves hashed at once: enough for the lanes, and no list of all. */
 const RUN_ENTRIES = 1024;
+/** In the memory of one computation: the input of a node, room for one hash, and the hashes of one height. */
+const NODE_BYTES = 1 + PAIR_BYTES;
+const HASHES = NODE_BYTES + HASH_BYTES;
+
+/** Kept from one append to the next: new memory for each would pile up faster than it is collected. */
+let memory = Buffer.alloc(0);
 
 /**
  * Grows a copy of `frontier` by the entries of a segment. It is the addition of two binary numbers: at each height the
@@ -23,42 +29,49 @@ export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): Mer
   const { framed } = parseSegment(segment);
   const before = [...frontier.peaks];
   const peaks: Uint8Array[] = [];
-  let level = leafHashes(framed);
-  const added = level.length / HASH_BYTES;
-  for (let size = frontier.size; size > 0 || level.length > 0; size = Math.floor(size / 2)) {
-    if (size % 2 === 1) level = concat(before.pop()!, level);
-    const left = level.length % PAIR_BYTES;
-    if (left > 0) peaks.unshift(level.slice(-HASH_BYTES));
-    level = parentsOf(level.subarray(0, level.length - left));
+  const added = writeLeafHashes(framed);
+  const node = memory.subarray(0, NODE_BYTES);
+  let end = HASHES + added * HASH_BYTES;
+  for (let size = frontier.size; size > 0 || end > HASHES; size = Math.floor(size / 2)) {
+    let at = HASHES;
+    if (size % 2 === 1) {
+      at -= HASH_BYTES;
+      memory.set(before.pop()!, at);
+    }
+    // Parents overwrite their children: a parent's place is never behind them.
+    let to = HASHES;
+    for (; at + PAIR_BYTES <= end; at += PAIR_BYTES) {
+      memory.copyWithin(1, at, at + PAIR_BYTES);
+      writeSha256(node, memory, to);
+      to += HASH_BYTES;
+    }
+    if (at < end) peaks.unshift(Uint8Array.from(memory.subarray(at, end)));
+    end = to;
   }
   return new MerkleFrontier(frontier.size + added, peaks);
 }
 
-function parentsOf(children: Uint8Array): Uint8Array {
-  // The input of a node lies in front of its children: they are copied within one array, and no hash is an object.
-  const memory = Buffer.alloc(1 + PAIR_BYTES + children.length);
-  memory.set(children, 1 + PAIR_BYTES);
+/** @returns how many */
+function writeLeafHashes(framed: Uint8Array): number {
+  let count = 0;
+  for (let at = 0; at + 2 <= framed.length; at += 2 + ((framed[at]! << 8) | framed[at + 1]!)) count++;
+  const bytes = HASHES + count * HASH_BYTES;
+  if (memory.length < bytes) memory = Buffer.alloc(bytes);
   memory[0] = 1;
-  const node = memory.subarray(0, 1 + PAIR_BYTES);
-  const parents = Buffer.alloc(children.length / 2);
-  for (let at = 0; at < parents.length; at += HASH_BYTES) {
-    const from = 1 + PAIR_BYTES + 2 * at;
-    memory.copyWithin(1, from, from + PAIR_BYTES);
-    writeSha256(node, parents, at);
-  }
-  return parents;
-}
-
-function leafHashes(framed: Uint8Array): Uint8Array {
-  const parts: Uint8Array[] = [];
+  let end = HASHES;
+  const flush = (run: readonly Uint8Array[]) => {
+    memory.set(hashLeaves(run), end);
+    end += run.length * HASH_BYTES;
+  };
   let run: Uint8Array[] = [];
   for (const entry of walkEntries(framed)) {
     run.push(entry);
     if (run.length < RUN_ENTRIES) continue;
-    parts.push(hashLeaves(run));
+    flush(run);
     run = [];
   }
-  return concat(...parts, hashLeaves(run));
+  flush(run);
+  return count;
 }
 
 /** What the thread is asked, and what it answers. */
@@ -75,12 +88,15 @@ export interface RootThread {
   close(): Promise<void>;
 }
 
+/** What it makes is gone at once: room for more of that would only be memory that nobody else has. */
+const WORKER_LIMITS = { maxYoungGenerationSizeMb: 8 };
+
 /** Starts with the first question: most logs never have an append that is worth it. One question at a time. */
 export function rootThread(): RootThread {
   let worker: Worker | undefined;
   return {
     async ask(file, frontier) {
-      worker ??= new Worker(new URL("./second-root-worker.js", import.meta.url));
+      worker ??= new Worker(new URL("./second-root-worker.js", import.meta.url), { resourceLimits: WORKER_LIMITS });
       const answer = await questionTo(worker, { file, size: frontier.size, peaks: frontier.peaks });
       if ("error" in answer) throw new OperationError("ERR_FILE", `could not read back ${file}: ${answer.error}`);
       return new MerkleFrontier(answer.size, answer.peaks);
