@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { IndexSet } from "@viafabric/revocation";
-import { type OperationError, sha256, tokenLeaf, utf8 } from "@viafabric/schemas";
+import { concatAll, type OperationError, sha256, tokenLeaf, u32, utf8 } from "@viafabric/schemas";
 import { type AllOptions, type AllReport, type AllState, auditAll } from "./audit-all.ts";
 import { type Files, fetchFrom, KEYS, seededSigner, TestAuthority, TRUSTEES } from "./fixtures.test.ts";
 
@@ -66,6 +66,27 @@ test("one flipped bit in any published file is refused", async () => {
       wrong[at]! ^= 1;
       const report = await auditOf(new Map(files).set(file, wrong), authority.root, { files: names });
       assert.equal(report.verdict, "refused", `${file} at ${at}`);
+    }
+  }
+});
+
+test("tiles and bundles of earlier sizes, which no reader needs any more, are checked too", async () => {
+  const authority = await TestAuthority.active();
+  const files = await authority.publish();
+  const framed = authority.entries.slice(0, 7).flatMap((entry) => [u32(entry.length).slice(2), entry]);
+  const old = new Map([
+    ["log/tile/0/000.p/7", files.get("log/tile/0/000")!.slice(0, 7 * 32)],
+    ["log/tile/entries/000.p/7", concatAll(framed)],
+  ]);
+  const all = new Map([...files, ...old]);
+  const whole = await auditOf(all, authority.root);
+  assert.deepEqual([whole.verdict, whole.walk?.checked], ["verified", all.size]);
+  for (const [file, bytes] of old) {
+    for (const at of [2, 60, bytes.length - 1]) {
+      const wrong = bytes.slice();
+      wrong[at]! ^= 1;
+      const report = await auditOf(new Map(all).set(file, wrong), authority.root);
+      assert.deepEqual([report.verdict, report.findings[0]?.code], ["refused", "ERR_LOG_MISMATCH"], `${file} at ${at}`);
     }
   }
 });
