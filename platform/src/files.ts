@@ -82,24 +82,31 @@ export async function sizeIfPresent(file: string): Promise<number | undefined> {
 }
 
 /** Undefined when there is no such file. @param bytesMax larger files are refused before they are read. */
-export async function readFileIfPresent(file: string, bytesMax: number): Promise<Uint8Array | undefined> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(file, constants.O_RDONLY);
-    const { size } = await handle.stat();
-    // A pipe says 0: what it gives is counted afterwards.
-    const bytes = size > 0 && size <= bytesMax ? await readExactly(handle, size) : undefined;
-    if (bytes) return bytes;
-    const rest = size > bytesMax ? undefined : await handle.readFile();
-    if (rest && rest.length <= bytesMax) return new Uint8Array(rest);
-    throw new OperationError("ERR_FILE_TOO_LARGE", `${file} has ${rest?.length ?? size} bytes, more than ${bytesMax}`);
-  } catch (error) {
-    if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
-    if (error instanceof OperationError) throw error;
-    throw new OperationError("ERR_FILE", `could not read ${file}`, { cause: error });
-  } finally {
-    await handle?.close();
-  }
+export function readFileIfPresent(file: string, bytesMax: number): Promise<Uint8Array | undefined> {
+  return orFileError(`could not read ${file}`, async () => {
+    let handle: FileHandle;
+    try {
+      handle = await open(file, constants.O_RDONLY);
+    } catch (error) {
+      if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
+      throw error;
+    }
+    try {
+      return await readAll(handle, file, bytesMax);
+    } finally {
+      await handle.close();
+    }
+  });
+}
+
+async function readAll(handle: FileHandle, file: string, bytesMax: number): Promise<Uint8Array> {
+  const { size } = await handle.stat();
+  // A pipe says 0: what it gives is counted afterwards.
+  const bytes = size > 0 && size <= bytesMax ? await readExactly(handle, size) : undefined;
+  if (bytes) return bytes;
+  const rest = size > bytesMax ? undefined : await handle.readFile();
+  if (rest && rest.length <= bytesMax) return new Uint8Array(rest);
+  throw new OperationError("ERR_FILE_TOO_LARGE", `${file} has ${rest?.length ?? size} bytes, more than ${bytesMax}`);
 }
 
 /** Undefined when the file turns out to be shorter: it is being written in place, or is no ordinary file. */
@@ -162,9 +169,9 @@ export function isCode(error: unknown, code: string): boolean {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === code;
 }
 
-export async function orFileError(doing: string, work: () => Promise<void>): Promise<void> {
+export async function orFileError<T>(doing: string, work: () => Promise<T>): Promise<T> {
   try {
-    await work();
+    return await work();
   } catch (cause) {
     if (cause instanceof OperationError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -3,6 +3,7 @@ import { readdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   ensureFolder,
+  orFileError,
   PRIVATE_FILE,
   PRIVATE_FOLDER,
   putImmutableMany,
@@ -10,7 +11,7 @@ import {
   readFileBounded,
   writeFileDurable,
 } from "@viafabric/platform";
-import { type MerkleFrontier, OperationError } from "@viafabric/schemas";
+import type { MerkleFrontier } from "@viafabric/schemas";
 import type { TreeHead } from "./checkpoint.ts";
 import { type FetchFile, folderFetch } from "./fetch.ts";
 import { growFrontier, rootThread } from "./second-root.ts";
@@ -84,25 +85,20 @@ export async function folderFiles(folder: string): Promise<LogFiles> {
 
 export async function folderStaging(folder: string): Promise<StagingFiles> {
   await ensureFolder(folder, PRIVATE_FOLDER);
-  const remove = async (name: string): Promise<void> => {
-    try {
-      await unlink(path.join(folder, name));
-    } catch (cause) {
-      throw new OperationError("ERR_FILE", `could not remove ${name} from ${folder}`, { cause });
-    }
-  };
-  const names = await readdir(folder);
+  const list = () => orFileError(`could not read the folder ${folder}`, () => readdir(folder));
+  const remove = (name: string) =>
+    orFileError(`could not remove ${name} from ${folder}`, () => unlink(path.join(folder, name)));
   // A crash can leave the temporary file of a write that nobody was told about.
-  for (const name of names) if (name.startsWith(".") && name.endsWith(".tmp")) await remove(name);
+  for (const name of await list()) if (name.startsWith(".") && name.endsWith(".tmp")) await remove(name);
   const thread = rootThread();
   const read = (name: string) => readFileBounded(path.join(folder, name), APPEND_BYTES_MAX + SEGMENT_HEADER_BYTES);
   return {
-    list: () => readdir(folder),
+    list,
     read,
     write: (name, bytes) => writeFileDurable(path.join(folder, name), bytes, PRIVATE_FILE),
     remove,
     async grow(name, frontier) {
-      const { size } = await stat(path.join(folder, name));
+      const { size } = await orFileError(`could not read ${name} in ${folder}`, () => stat(path.join(folder, name)));
       if (size >= THREAD_BYTES_MIN) return thread.ask(path.join(folder, name), frontier);
       return growFrontier(frontier, await read(name));
     },
