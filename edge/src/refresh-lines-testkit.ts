@@ -53,8 +53,14 @@ async function hashOf(folder: string): Promise<string> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => path.join(entry.parentPath, entry.name));
   const hash = createHash("sha256");
-  for (const file of files.sort()) hash.update(`${path.relative(folder, file)}\n`).update(await readFile(file));
+  for (const file of files.sort()) hash.update(`${path.relative(folder, file)}\n`).update(await meaningOf(file));
   return hash.digest("hex");
+}
+
+/** Nothing names the bytes of a timestamp: white space around what is signed is kept, and means nothing. */
+async function meaningOf(file: string): Promise<Uint8Array | string> {
+  const bytes = await readFile(file);
+  return file.endsWith(".json") ? JSON.stringify(JSON.parse(bytes.toString())) : bytes;
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -6,7 +6,7 @@
  * not), so every error leaves as ERR_FILE and is not retried here.
  */
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, rename, stat, unlink } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, rename, stat, statfs, unlink } from "node:fs/promises";
 import path from "node:path";
 import { equalBytes, OperationError } from "@viafabric/schemas";
 
@@ -136,6 +136,14 @@ export async function ensureFolder(folder: string, mode: number = PUBLIC_FOLDER)
       await syncFolder(path.dirname(at));
       if (at === path.resolve(first)) return;
     }
+  });
+}
+
+/** What a program of this user may still write to the disk that the folder is on. */
+export function freeBytes(folder: string): Promise<number> {
+  return orFileError(`could not ask for the free space of ${folder}`, async () => {
+    const { bavail, bsize } = await statfs(folder);
+    return bavail * bsize;
   });
 }
 

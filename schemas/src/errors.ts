@@ -146,6 +146,8 @@ export const VERIFICATION_CODES = {
 export const OPERATION_CODES = {
   ERR_USAGE: "The command line is not understood. Run it with --help.",
   ERR_FILE: "A file or folder could not be read or written.",
+  ERR_DISK_FULL:
+    "There is too little free space on a disk of the vault for what was asked. Nothing was begun: make room, and ask again.",
   ERR_FILE_TOO_LARGE: "A file is larger than its format allows.",
   ERR_FILE_IMMUTABLE:
     "A published file that must never change exists with other bytes. Stop and compare with a mirror.",
@@ -180,6 +182,7 @@ export const OPERATION_CODES = {
   ERR_REPLAY: "The nonce of a signed request was spent before. Sign the request again.",
   ERR_NOT_FOUND: "There is no such event, batch, kit or file.",
   ERR_CLOSED: "What the request would change is no longer open, or not yet.",
+  ERR_BACKLOG: "More is waiting to be worked on than the vault takes. Nothing was accepted: try again later.",
   ERR_BUSY: "Too many requests from one address. Wait a minute.",
   ERR_FETCH: "A file could not be fetched from a web server. Check the address and the network, then try again.",
   ERR_WITNESS: "A witness could not be reached, or did not cosign the checkpoint. The message says why.",

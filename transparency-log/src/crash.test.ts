@@ -15,7 +15,7 @@ import {
   signedCheckpoint,
   signerOf,
 } from "./fixtures.test.ts";
-import { type AppendUntil, type LockedHead, type LogPorts, openLogOn } from "./log.ts";
+import { type AppendUntil, FREE_BYTES_MIN, type LockedHead, type LogPorts, openLogOn } from "./log.ts";
 import { policyOfLog } from "./policy.ts";
 
 class Crash extends Error {}
@@ -45,6 +45,7 @@ function failing(real: LogPorts, failAt: number, tookPlace: boolean): LogPorts &
         for (const file of files) await step(() => real.files.putImmutable([file]));
       },
       replace: (path, bytes) => step(() => real.files.replace(path, bytes)),
+      freeBytes: () => real.files.freeBytes(),
     },
     staging: {
       list: () => real.staging.list(),
@@ -52,6 +53,7 @@ function failing(real: LogPorts, failAt: number, tookPlace: boolean): LogPorts &
       write: (name, bytes) => step(() => real.staging.write(name, bytes)),
       remove: (name) => step(() => real.staging.remove(name)),
       grow: (name, frontier) => step(() => real.staging.grow(name, frontier)),
+      freeBytes: () => real.staging.freeBytes(),
       close: () => real.staging.close(),
     },
     lock: {
@@ -190,53 +192,98 @@ test("a checkpoint that the log did not compute itself is never locked or publis
   }
 });
 
-/** A healthy log of 300 entries, then one thing that is not as it was left. */
-async function damaged(damage: (real: ReturnType<typeof world>) => void | Promise<void>): Promise<void> {
+/** A healthy log, then one thing that is not as it was left. */
+async function damaged(
+  message: RegExp,
+  damage: (real: ReturnType<typeof world>) => void | Promise<void>,
+  size = 300,
+): Promise<void> {
   const real = world();
   const log = await openLogOn(real);
-  await log.append(decimals(0, 299));
-  await log.append(decimals(299, 300));
+  await log.append(decimals(0, size - 1));
+  await log.append(decimals(size - 1, size));
   await damage(real);
   const before = new Map(real.files.map);
-  await assert.rejects(openLogOn(real), { code: "ERR_LOG_STATE" });
+  await assert.rejects(openLogOn(real), { code: "ERR_LOG_STATE", message });
   assert.deepEqual(real.files.map, before, "nothing was touched");
 }
 
-test("opening refuses when lock and files contradict each other", async () => {
-  await damaged((real) => {
+test("opening refuses when lock and files contradict each other, and says what to do", async () => {
+  await damaged(/published, but the lock holds none: .* bring back its newest state$/, (real) => {
     real.lock.held = undefined;
   });
-  await damaged(async (real) => {
+  await damaged(/checkpoint 300 is published, but the lock holds 299: .* restored from a backup/, async (real) => {
     const old = world();
     await (await openLogOn(old)).append(decimals(0, 299));
     real.lock.held = old.lock.held;
   });
-  await damaged(async (real) => {
+  await damaged(/the published root .* has forked; keep both and tell the trustees$/, async (real) => {
     const fork = world();
     await (await openLogOn(fork)).append(decimals(1, 301));
     real.lock.held = fork.lock.held;
   });
-  await damaged((real) => {
+  await damaged(/the lock's note states another tree than the lock/, (real) => {
     real.lock.held = { ...real.lock.held!, size: 299 };
   });
-  for (const path of ["tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/001.p/44"]) {
-    await damaged((real) => {
-      real.files.map.delete(path);
-    });
-    await damaged((real) => {
-      const bytes = real.files.map.get(path)!.slice();
-      bytes[bytes.length - 1]! ^= 1;
-      real.files.map.set(path, bytes);
-    });
-  }
-  await damaged((real) => {
+  // A snapshot of the published files: the lock goes on from where they end, and no segment leads there.
+  await damaged(/the published files do not hold the tree of 310; restore them from a mirror/, async (real) => {
+    const snapshot = new Map(real.files.map);
+    const later = await openLogOn(real);
+    await later.append(decimals(300, 310));
+    real.files.map.clear();
+    for (const [path, bytes] of snapshot) real.files.map.set(path, bytes);
+  });
+  await damaged(/the published checkpoint is not one of this log/, (real) => {
     const note = real.files.map.get("checkpoint")!.slice();
     note[20]! ^= 1;
     real.files.map.set("checkpoint", note);
   });
-  await damaged((real) => {
+  await damaged(/2 staged appends follow entry 300; find out which one was signed, keep only that$/, (real) => {
     for (const digit of ["1", "2"]) real.staging.map.set(`300-30${digit}.segment`, new Uint8Array(32));
   });
+});
+
+test("opening reads the right edge and the last bundle again, partial or full", async () => {
+  const edges: readonly (readonly [number, readonly string[]])[] = [
+    [300, ["tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/001.p/44"]],
+    [512, ["tile/1/000.p/2", "tile/0/001", "tile/entries/001"]],
+  ];
+  for (const [size, paths] of edges) {
+    for (const path of paths) {
+      const restore = new RegExp(`do not hold the tree of ${size}; restore them from a mirror`);
+      await damaged(restore, (real) => void real.files.map.delete(path), size);
+      for (const at of [0, -1]) {
+        const flip = (real: ReturnType<typeof world>) => {
+          const bytes = real.files.map.get(path)!.slice();
+          bytes[at < 0 ? bytes.length + at : at]! ^= 1;
+          real.files.map.set(path, bytes);
+        };
+        await damaged(restore, flip, size);
+      }
+    }
+  }
+});
+
+test("an append without room is refused before it is begun, and the log goes on", async () => {
+  const real = world();
+  const free = { files: Number.POSITIVE_INFINITY, staging: Number.POSITIVE_INFINITY };
+  const log = await openLogOn({
+    ...real,
+    files: { ...real.files, freeBytes: async () => free.files },
+    staging: { ...real.staging, freeBytes: async () => free.staging },
+  });
+  await log.append(decimals(0, 10));
+  const before = new Map(real.files.map);
+  for (const disk of ["files", "staging"] as const) {
+    free[disk] = FREE_BYTES_MIN;
+    await assert.rejects(log.append(decimals(10, 20)), { code: "ERR_DISK_FULL", message: /make room$/ });
+    free[disk] = Number.POSITIVE_INFINITY;
+  }
+  assert.deepEqual([real.files.map, real.staging.map.size, log.size], [before, 0, 10]);
+  // What is left alone is enough for what an append writes besides its entries.
+  free.files = FREE_BYTES_MIN + 1000;
+  await log.append(decimals(10, 20));
+  assert.equal(await publishedSize(real.files), 20);
 });
 
 test("two writers cannot both append: the second finds the lock moved", async () => {

@@ -104,6 +104,7 @@ export function memoryFiles(map = new Map<string, Uint8Array>()): LogFiles & { m
     async replace(path, bytes) {
       map.set(path, bytes);
     },
+    freeBytes: async () => Number.POSITIVE_INFINITY,
   };
 }
 
@@ -125,6 +126,7 @@ export function memoryStaging(map = new Map<string, Uint8Array>()): StagingFiles
     async grow(name, frontier) {
       return growFrontier(frontier, await this.read(name));
     },
+    freeBytes: async () => Number.POSITIVE_INFINITY,
     async close() {},
   };
 }

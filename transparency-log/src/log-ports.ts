@@ -3,6 +3,7 @@ import { readdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   ensureFolder,
+  freeBytes,
   orFileError,
   PRIVATE_FILE,
   PRIVATE_FOLDER,
@@ -53,6 +54,8 @@ export interface LogFiles {
   putImmutable(files: readonly RelativeFile[]): Promise<void>;
   /** Durable and atomic. */
   replace(path: string, bytes: Uint8Array): Promise<void>;
+  /** What can still be written there. */
+  freeBytes(): Promise<number>;
 }
 
 /** The journal of appends in progress, private to the log. */
@@ -65,6 +68,8 @@ export interface StagingFiles {
   remove(name: string): Promise<void>;
   /** A copy of `frontier`, grown by the entries of the segment as the disk has it. */
   grow(name: string, frontier: MerkleFrontier): Promise<MerkleFrontier>;
+  /** What can still be written there. */
+  freeBytes(): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -80,6 +85,7 @@ export async function folderFiles(folder: string): Promise<LogFiles> {
     read: folderFetch(folder),
     putImmutable: (files) => putImmutableMany(folder, files),
     replace: (file, bytes) => writeFileDurable(path.join(folder, file), bytes),
+    freeBytes: () => freeBytes(folder),
   };
 }
 
@@ -102,6 +108,7 @@ export async function folderStaging(folder: string): Promise<StagingFiles> {
       if (size >= THREAD_BYTES_MIN) return thread.ask(path.join(folder, name), frontier);
       return growFrontier(frontier, await read(name));
     },
+    freeBytes: () => freeBytes(folder),
     close: () => thread.close(),
   };
 }

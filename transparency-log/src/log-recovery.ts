@@ -6,13 +6,14 @@
  */
 import { CodedError, equalBytes, formatHex, OperationError } from "@viafabric/schemas";
 import { CHECKPOINT_PATH, type TreeHead } from "./checkpoint.ts";
+import { readRuns } from "./entries.ts";
 import type { LockedHead, LogFiles, StagingFiles } from "./log-ports.ts";
 import { EMPTY_TIP, growTip, type LogTip, type NewFile, verifyTip } from "./log-tip.ts";
 import { type LogPolicy, verifyCheckpoint } from "./policy.ts";
 import { chainTo, entriesOf, parseSegment, parseSegmentName, type SegmentName } from "./staging.ts";
-import { tilePath } from "./tile.ts";
-import { edgeTiles, rootOfEdge } from "./tile-edge.ts";
-import { readEdge } from "./tile-tree.ts";
+import { TILE_WIDTH, tilePath } from "./tile.ts";
+import { edgeTiles, rootOfEdge, type TileEdge } from "./tile-edge.ts";
+import { readEdge, TileTree } from "./tile-tree.ts";
 
 export interface Recovered {
   readonly tip: LogTip;
@@ -98,12 +99,20 @@ async function readTip(files: LogFiles, head: TreeHead): Promise<LogTip> {
   return wrapped(`the published files do not hold the tree of ${head.size}; restore them from a mirror`, async () => {
     const edge = await readEdge(files.read, head);
     const [last] = edgeTiles(head.size);
-    // The lowest partial tile, if it is of level 0, has a partial bundle beside it.
-    if (last?.level !== 0) return verifyTip(edge, new Uint8Array(0));
+    // The lowest partial tile, if it is of level 0, has a partial bundle beside it; else the last bundle is full.
+    if (last?.level !== 0) {
+      await verifyLastBundle(files, edge);
+      return verifyTip(edge, new Uint8Array(0));
+    }
     const bundle = await files.read(tilePath({ ...last, level: "entries" }));
     if (!bundle) throw new OperationError("ERR_LOG_FILE", `there is no ${tilePath({ ...last, level: "entries" })}`);
     return verifyTip(edge, bundle);
   });
+}
+
+async function verifyLastBundle(files: LogFiles, edge: TileEdge): Promise<void> {
+  const tree = new TileTree(files.read, edge);
+  for await (const { first } of readRuns(tree, files.read, Math.max(0, edge.size - TILE_WIDTH), edge.size)) void first;
 }
 
 function isSame(a: TreeHead, b: TreeHead): boolean {

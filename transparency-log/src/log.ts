@@ -90,8 +90,8 @@ export interface Log {
   /** The signed note of `head`; undefined while the log is empty. */
   readonly checkpoint: Uint8Array | undefined;
   /**
-   * Appends run one after the other. A refusal by the signer leaves the log as it was; after any other error the log
-   * answers ERR_LOG_FAILED until it is opened again.
+   * Appends run one after the other. A refusal by the signer, or for want of free space (ERR_DISK_FULL), leaves the log
+   * as it was; after any other error the log answers ERR_LOG_FAILED until it is opened again.
    */
   append(entries: readonly Uint8Array[], until?: AppendUntil): Promise<Appended>;
   /**
@@ -165,9 +165,9 @@ class Sequencer implements Log {
 
   append(entries: readonly Uint8Array[], until: AppendUntil = this.#ports.until ?? "published"): Promise<Appended> {
     return this.#inTurn(async () => {
-      checkEntries(entries);
+      await this.#checkRoom(checkEntries(entries));
       clearTimeout(this.#idle);
-      if (this.#unwritten.reduce((sum, { bytes }) => sum + bytes, 0) > UNWRITTEN_BYTES_MAX) await this.#write();
+      if (this.#unwrittenBytes() > UNWRITTEN_BYTES_MAX) await this.#write();
       const firstIndex = this.size;
       const segment = segmentName(firstIndex, firstIndex + entries.length);
       const { bytes, framed } = formatSegment(this.#head.root, entries);
@@ -243,6 +243,20 @@ class Sequencer implements Log {
     this.#idle = setTimeout(() => void this.#write().catch(() => {}), IDLE_MS);
   }
 
+  /** Before anything is begun: an append that stops halfway for want of room stops the log. */
+  async #checkRoom(bytes: number): Promise<void> {
+    const { files, staging } = this.#ports;
+    const needed = FREE_BYTES_MIN + this.#unwrittenBytes() + BYTES_WRITTEN_PER_BYTE * bytes;
+    const free = Math.min(await files.freeBytes(), await staging.freeBytes());
+    if (free >= needed) return;
+    const reason = `${free} bytes are free on the log's disk, and the append is begun from ${needed} on: make room`;
+    throw new OperationError("ERR_DISK_FULL", reason, { retryable: true });
+  }
+
+  #unwrittenBytes(): number {
+    return this.#unwritten.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
   /** Writes all files of committed appends, in order. */
   #write(): Promise<void> {
     clearTimeout(this.#idle);
@@ -313,6 +327,11 @@ class Sequencer implements Log {
   }
 }
 
+/** Left alone by every append: for the checkpoint, for recovery, and for whoever shares the disk meanwhile. */
+export const FREE_BYTES_MIN = 16 * 2 ** 20;
+/** An entry is staged, stands in a bundle and in the partial one before it, and its hashes in tiles. */
+const BYTES_WRITTEN_PER_BYTE = 4;
+
 /** Appends that never pause are made to: what they wrote must not fill the memory. */
 const UNWRITTEN_BYTES_MAX = 2 ** 27;
 
@@ -339,10 +358,12 @@ function isRefusal(error: unknown): boolean {
   return error instanceof CodedError && !(error instanceof OperationError);
 }
 
-function checkEntries(entries: readonly Uint8Array[]): void {
+/** @returns how many bytes they are in a segment */
+function checkEntries(entries: readonly Uint8Array[]): number {
   let bytes = 0;
   for (const entry of entries) bytes += 2 + entry.length;
   if (entries.length === 0 || entries.length > APPEND_ENTRIES_MAX || bytes > APPEND_BYTES_MAX) {
     throw new FormatError("ERR_LOG_ENTRY", `cannot append ${entries.length} entries of ${bytes} bytes at once`);
   }
+  return bytes;
 }

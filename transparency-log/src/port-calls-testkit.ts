@@ -8,7 +8,7 @@ import { folderFiles, folderStaging, type Log, type LogFolders, openLogOn } from
 export type PortCall =
   | { readonly port: "open"; readonly folder: string; readonly stagingFolder: string }
   | { readonly port: "read" | "list" | "remove" | "durable"; readonly path: string }
-  | { readonly port: "grow"; readonly path: string }
+  | { readonly port: "grow" | "free"; readonly path: string }
   | { readonly port: "immutable"; readonly folder: string; readonly paths: readonly string[] }
   | { readonly port: "close"; readonly stagingFolder: string };
 
@@ -35,6 +35,10 @@ export async function reportedLog(options: LogFolders, calls: PortCall[]): Promi
           calls.push({ port: "durable", path: `${folder}/${file}` });
           return files.replace(file, bytes);
         },
+        freeBytes() {
+          calls.push({ port: "free", path: folder });
+          return files.freeBytes();
+        },
       },
       staging: {
         list() {
@@ -56,6 +60,10 @@ export async function reportedLog(options: LogFolders, calls: PortCall[]): Promi
         grow(name, frontier) {
           calls.push({ port: "grow", path: staged(name) });
           return staging.grow(name, frontier);
+        },
+        freeBytes() {
+          calls.push({ port: "free", path: stagingFolder });
+          return staging.freeBytes();
         },
         close: () => staging.close(),
       },
@@ -114,6 +122,9 @@ export function fileCallsOf(calls: readonly PortCall[], present: ReadonlySet<str
       case "grow":
         made.push(`stat ${call.path}`);
         read(call.path);
+        break;
+      case "free":
+        made.push(`statfs ${call.path}`);
         break;
       case "list":
         made.push(`list ${call.path}`);

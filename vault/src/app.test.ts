@@ -20,6 +20,7 @@ import {
 import { keyId, parseMetadata, signMetadata, signRejection } from "@viafabric/tuf";
 import Fastify from "fastify";
 import { compactDecrypt, exportJWK, generateKeyPair } from "jose";
+import { BATCH_FREE_BYTES_MIN, REQUESTS_WAITING_MAX, STATUS_EVENTS_OPEN_MAX } from "./admission.ts";
 import { requireSignedRequests, type Who } from "./auth.ts";
 import { KEYS, NOW, namedSigner, requestJson } from "./fixtures.test.ts";
 import type { DatabaseTarget } from "./postgres.ts";
@@ -314,6 +315,48 @@ test("people read a page, machines read health, batches and OpenAPI 3.1", async 
   assert.equal(openapi.openapi, "3.1.0");
   for (const { url } of app.guardedRoutes)
     assert.ok(Object.hasOwn(openapi.paths as object, url.replace(":id", "{id}")), url);
+});
+
+test("a disk that fills up takes no batches, and still takes revocations", async () => {
+  const vault = await testVault();
+  vault.disk.free = BATCH_FREE_BYTES_MIN - 1;
+  const before = await rows(vault.target);
+  const refused = await vault.send(ACTORS.operator, "POST", "/requests", requestJson(1));
+  assert.deepEqual([refused.status, refused.json.code], [507, "ERR_DISK_FULL"]);
+  assert.match(String(refused.json.detail), /511 MiB are free .* 512 MiB are kept for revocations .* make room$/);
+  assert.deepEqual(await rows(vault.target), before, "nothing was begun, and the nonce is not spent");
+  const event = await statusEvent("revoke", [{ first: 1, count: 1 }], world.trustees[0]!);
+  assert.equal((await vault.send(world.trustees[0], "POST", "/status-events", send(event))).status, 200);
+  vault.disk.free = BATCH_FREE_BYTES_MIN;
+  assert.equal((await vault.send(ACTORS.operator, "POST", "/requests", requestJson(1))).status, 202);
+});
+
+test("a queue that is full answers 503 and when to come again", async () => {
+  const vault = await testVault();
+  const sql = (text: string) => query(vault.target, text);
+  await sql(`INSERT INTO "request" ("id", "kind", "kid", "body", "proof", "received", "state")
+    SELECT decode(lpad(to_hex(i), 64, '0'), 'hex'), 'batch', '\\x00', '\\x00', '', 1, 'waiting'
+    FROM generate_series(1, ${REQUESTS_WAITING_MAX}) AS i`);
+  const before = await rows(vault.target);
+  const refused = await vault.send(ACTORS.operator, "POST", "/requests", requestJson(1));
+  assert.deepEqual([refused.status, refused.json.code], [503, "ERR_BACKLOG"]);
+  assert.match(refused.headers["retry-after"]!, /^[1-9][0-9]*$/);
+  assert.deepEqual(await rows(vault.target), before);
+  const [a, b] = world.trustees as [Signer, Signer];
+  const event = await statusEvent("revoke", [{ first: 1, count: 1 }], a);
+  assert.equal((await vault.send(a, "POST", "/status-events", send(event))).status, 200, "requests keep no event out");
+  await sql(`INSERT INTO "status_event" ("id", "body", "action", "state", "created", "not_after")
+    SELECT decode(lpad(to_hex(i), 64, '0'), 'hex'), '\\x00', 'revoke', 'open', 1, 1
+    FROM generate_series(1, ${STATUS_EVENTS_OPEN_MAX}) AS i`);
+  const another = await statusEvent("revoke", [{ first: 2, count: 1 }], a);
+  const full = await vault.send(a, "POST", "/status-events", send(another));
+  assert.deepEqual([full.status, full.json.code], [503, "ERR_BACKLOG"]);
+  const body = Buffer.from(event.body, "base64");
+  const signature = formatBase64(await b.sign(signingInput(EVENT_CONTEXT, authority, body)));
+  const signed = await vault.send(b, "POST", `/status-events/${event.id}/signatures`, { signature });
+  assert.equal(signed.status, 200, "what is in the queue can be completed");
+  await sql(`DELETE FROM "request"`);
+  assert.equal((await vault.send(ACTORS.operator, "POST", "/requests", requestJson(1))).status, 202);
 });
 
 test("what does not fit a route is refused as a problem, and a huge body before it is read", async () => {

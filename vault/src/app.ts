@@ -11,7 +11,7 @@ import type { PublicKey } from "@viafabric/schemas";
 import type { TrustedState } from "@viafabric/tuf";
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
 import { requireSignedRequests } from "./auth.ts";
-import { PROBLEM_TYPE, problemOf } from "./problem.ts";
+import { PROBLEM_TYPE, problemOf, RETRY_AFTER_SECONDS } from "./problem.ts";
 import { servePublicFiles } from "./public-files.ts";
 import type { KitRecord } from "./records.ts";
 import { capabilityRoutes } from "./routes/capabilities.ts";
@@ -37,6 +37,8 @@ export interface AppDependencies {
   readonly sealKit: (kit: KitRecord, publicKey: Uint8Array) => Promise<string>;
   /** Unix seconds. */
   readonly now: () => number;
+  /** On the disks of the vault; the smallest counts. */
+  readonly freeBytes: () => Promise<number>;
   /** Tells the sequencer that there is something to do. */
   readonly wake: () => void;
   readonly health: () => Health;
@@ -80,6 +82,8 @@ export async function buildApp(deps: AppDependencies): Promise<FastifyInstance> 
   app.setErrorHandler((error, request, reply) => {
     const problem = problemOf(error);
     if (problem.status >= 500) request.log.error(error);
+    const seconds = RETRY_AFTER_SECONDS[problem.code];
+    if (seconds !== undefined) reply.header("retry-after", seconds);
     return reply.code(problem.status).type(PROBLEM_TYPE).send(problem);
   });
   app.setNotFoundHandler((request, reply) => {

@@ -41,6 +41,8 @@ export interface DeskDependencies {
   /** Under which secrets are stored. */
   readonly secretKey: Uint8Array;
   readonly random: (length: number) => Uint8Array;
+  /** On the disks of the vault; the smallest counts. */
+  readonly freeBytes: () => Promise<number>;
   /** Unix seconds. */
   readonly now: () => number;
 }

@@ -25,7 +25,11 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   ERR_PROPOSAL_CLOSED: 409,
   ERR_LENGTH: 413,
   ERR_BUSY: 429,
+  ERR_DISK_FULL: 507,
 };
+
+/** When it is worth asking again, where that is known; the framework says it for ERR_BUSY. */
+export const RETRY_AFTER_SECONDS: Partial<Record<Problem["code"], number>> = { ERR_BACKLOG: 60 };
 
 export function statusOf(error: CodedError): number {
   const listed = STATUS[error.code];

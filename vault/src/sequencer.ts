@@ -9,6 +9,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CodedError, formatHex, OperationError, type PublicKey } from "@viafabric/schemas";
 import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX, type ProposalRole } from "@viafabric/tuf";
+import { hasRoomForBatches, noRoomMessage } from "./admission.ts";
 import { logRotation, readRotation } from "./adopt-rotation.ts";
 import { logAdoption, readAdoption } from "./adopt-targets.ts";
 import { type BatchRequest, tokensOf } from "./batch-request.ts";
@@ -70,6 +71,8 @@ export class Sequencer {
   /** False after a failure that could not be recovered from yet. */
   #isOpen = true;
   #problem: string | undefined;
+  /** Why an approved batch waits. */
+  #shortage: string | undefined;
   #wake: () => void = () => {};
   #stopping = false;
   #loop: Promise<void> = Promise.resolve();
@@ -105,7 +108,7 @@ export class Sequencer {
 
   health(): Health {
     const { log, missingWitnesses: waiting } = this.#desk;
-    const problem = this.#problem;
+    const problem = this.#problem ?? this.#shortage;
     return { logSize: log.size, ...(problem !== undefined && { problem }), ...(waiting !== undefined && { waiting }) };
   }
 
@@ -137,11 +140,16 @@ export class Sequencer {
     const overtaken =
       ready && state.accepted[ready.proposal.role] < ready.proposal.version && (await this.#overtaken(ready));
     if (overtaken) return this.#supersede(ready, overtaken);
-    if (ready && (await this.#isUnlogged(ready))) return this.#issue(ready);
+    const unlogged = ready && (await this.#isUnlogged(ready));
+    const shortage = unlogged ? await this.#shortageFor(ready, state.accepted.batches) : undefined;
+    if (shortage !== undefined && this.#shortage === undefined) this.#deps.report(shortage, {});
+    this.#shortage = shortage;
+    if (unlogged && shortage === undefined) return this.#issue(ready);
     if (await this.#logEvents()) return "status events logged";
     if (await this.#logTranscripts()) return "transcripts logged";
     const logged = await store.statusEvents("logged", 1);
-    const news = ready || logged.length > 0 || (await unpublishedTranscripts(desk)).length > 0;
+    const goesOn = ready && shortage === undefined;
+    const news = goesOn || logged.length > 0 || (await unpublishedTranscripts(desk)).length > 0;
     if (news || this.#deps.now() >= this.#nextStatement(held.issued)) return this.#round();
     if (await provingRound(desk)) return "proofs published that waited for witnesses";
     return (await this.#endOldEvents()) ?? (await this.#propose());
@@ -197,6 +205,13 @@ export class Sequencer {
       if (logged[proposal.role] < proposal.version) return true;
     const batches = await this.#deps.store.batchesOf(event.proposal.id);
     return batches.some(({ leafIndex }) => leafIndex === undefined);
+  }
+
+  /** A batch that was begun is finished: there was room for it then. @param accepted by the signer */
+  async #shortageFor({ proposal }: EventRecord, accepted: number): Promise<string | undefined> {
+    if (proposal.role !== "batches" || accepted >= proposal.version) return undefined;
+    const free = await this.#deps.freeBytes();
+    return hasRoomForBatches(free) ? undefined : noRoomMessage(free);
   }
 
   async #issue(event: EventRecord): Promise<string> {

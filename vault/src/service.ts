@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { readSignerConfig, type SignerClient, type SignerProcess, startSigner } from "@viafabric/hsm/signer";
-import { ensureFolder, lockFolder, PRIVATE_FOLDER, readFileBounded } from "@viafabric/platform";
+import { ensureFolder, freeBytes, lockFolder, PRIVATE_FOLDER, readFileBounded } from "@viafabric/platform";
 import { METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { buildApp } from "./app.ts";
@@ -27,6 +27,8 @@ export interface ServiceOptions {
   readonly attachSigner?: boolean;
   /** Unix seconds. */
   readonly now: () => number;
+  /** Free space on the vault's disks; asked of the system when left out. */
+  readonly freeBytes?: () => Promise<number>;
   readonly report: (line: string, details: Readonly<Record<string, unknown>>) => void;
 }
 
@@ -68,6 +70,7 @@ export async function startService(
       publicFolder: home.public,
       sealKit: (kit, publicKey) => sealedKit(sequencer.desk, kit, publicKey),
       now: options.now,
+      freeBytes: deps.freeBytes,
       wake: () => sequencer.wake(),
       health: () => sequencer.health(),
       ...(options.logger && { logger: options.logger }),
@@ -128,6 +131,8 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
       secretKey: await readFileBounded(home.vaultKey, SECRET_KEY_BYTES),
       random: (length) => new Uint8Array(randomBytes(length)),
       now: options.now,
+      freeBytes:
+        options.freeBytes ?? (async () => Math.min(await freeBytes(home.public), await freeBytes(home.staging))),
     };
     return { deps, signer, closers, close };
   } catch (error) {

@@ -206,6 +206,8 @@ function changes(tx: Queries) {
 }
 
 function reads(db: Queries) {
+  const requestsWaiting = () => db.request.count({ where: { state: "waiting" } });
+  const statusEventsOpen = () => db.statusEvent.count({ where: { state: "open" } });
   return {
     async request(id: Uint8Array): Promise<RequestRecord | undefined> {
       const row = await db.request.findUnique({ where: { id: own(id) }, include: WITH_EVENT });
@@ -371,14 +373,17 @@ function reads(db: Queries) {
       return { id: row.id, publication: publicationOf(files) };
     },
 
+    requestsWaiting,
+    statusEventsOpen,
+
     async counts(): Promise<Counts> {
       const logged = { leafIndex: { not: null } };
       return {
-        requestsWaiting: await db.request.count({ where: { state: "waiting" } }),
+        requestsWaiting: await requestsWaiting(),
         eventsOpen: await db.event.count({ where: { state: "open" } }),
         batchesLogged: await db.batch.count({ where: logged }),
         tokensLogged: (await db.batch.aggregate({ where: logged, _sum: { count: true } }))._sum.count ?? 0,
-        statusEventsOpen: await db.statusEvent.count({ where: { state: "open" } }),
+        statusEventsOpen: await statusEventsOpen(),
         receipts: await db.receipt.count(),
       };
     },

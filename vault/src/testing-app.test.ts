@@ -40,6 +40,7 @@ export interface TestVault {
   readonly target: DatabaseTarget;
   readonly proposal: Proposal;
   readonly clock: { now: number };
+  readonly disk: { free: number };
   /** Sends a request as `signer`, or unsigned; `headers` replace those of the signature. */
   send(
     signer: Signer | undefined,
@@ -59,6 +60,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
   const publicFolder = path.join(folder, "public");
   const { material } = world;
   const clock = { now: NOW };
+  const disk = { free: Number.POSITIVE_INFINITY };
   await mkdir(path.join(publicFolder, "batch/0"), { recursive: true });
   await mkdir(path.join(publicFolder, "log"));
   await writeFile(path.join(publicFolder, "batch/0/leaves.bin"), material.leaves);
@@ -87,6 +89,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
     },
     now: () => clock.now,
     wake: () => {},
+    freeBytes: async () => disk.free,
     health: () => ({ logSize: 7 }),
     rateMax: 100_000,
   });
@@ -105,6 +108,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
     store,
     target,
     clock,
+    disk,
     proposal,
     signed,
     async send(signer, method, url, body, headers) {

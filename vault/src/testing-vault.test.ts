@@ -39,6 +39,7 @@ export interface LivingVault {
   /** For whoever opens the parts of a service itself. */
   readonly options: ServiceOptions;
   readonly clock: TestClock;
+  readonly disk: { free: number };
   readonly authority: Uint8Array;
   service: Service;
   readonly reports: string[];
@@ -58,10 +59,12 @@ export async function foundedVault({ databaseUrl, witnesses = [], quorum = 1 }: 
   await chmod(folder, 0o755);
   const home = homeAt(path.join(folder, "vault"));
   const clock = { now: Math.floor(Date.now() / 1000) };
+  const disk = { free: Number.POSITIVE_INFINITY };
   const reports: string[] = [];
   const options = {
     databaseUrl,
     now: () => Math.max(clock.now, Math.floor(Date.now() / 1000)),
+    freeBytes: async () => disk.free,
     report: (line: string, details: Readonly<Record<string, unknown>>) => {
       reports.push(line);
       if (details.error) process.stderr.write(`${line}: ${String((details.error as Error).stack)}\n`);
@@ -90,6 +93,7 @@ export async function foundedVault({ databaseUrl, witnesses = [], quorum = 1 }: 
     home,
     options,
     clock,
+    disk,
     authority: genesis.authority,
     service: undefined as unknown as Service,
     reports,

@@ -11,6 +11,7 @@ import {
 } from "@viafabric/schemas";
 import { CARD_BYTES_MAX, TRUSTEES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
+import { assertQueue, assertRoomForBatches, REQUESTS_WAITING_MAX } from "../admission.ts";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
 import { nextFiles } from "../content-change.ts";
@@ -67,6 +68,8 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
     async (request, reply) => {
       const { sender, proof } = authorOf(request);
       validateRequests(request.body, deps.trust(), deps.now());
+      assertRoomForBatches(await deps.freeBytes());
+      assertQueue("requests", await store.requestsWaiting(), REQUESTS_WAITING_MAX);
       const id = sha256(Buffer.from(proof));
       const row = { id, kind: "batch", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
       await store.change(sender, (change) => change.addRequest(row));
@@ -101,6 +104,7 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       const change = parseTrustChange(request.body);
       nextKeys(change, deps.trust(), deps.now());
       nextFiles(change, deps.trust());
+      assertQueue("requests", await store.requestsWaiting(), REQUESTS_WAITING_MAX);
       const id = sha256(Buffer.from(proof));
       const row = { id, kind: "targets", kid: sender.kid, body: request.rawBody, proof, received: deps.now() } as const;
       await store.change(sender, (change) => change.addRequest(row));

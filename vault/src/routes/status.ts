@@ -19,6 +19,7 @@ import {
   VerificationError,
 } from "@viafabric/schemas";
 import type { FastifyInstance } from "fastify";
+import { assertQueue, STATUS_EVENTS_OPEN_MAX } from "../admission.ts";
 import type { AppDependencies } from "../app.ts";
 import { type Author, authorOf } from "../auth.ts";
 import type { StatusEventState, StatusEventWithSignatures } from "../records.ts";
@@ -101,6 +102,9 @@ export function statusRoutes(app: FastifyInstance, deps: AppDependencies): void 
       verifySignature(deps, author, await rolesOf(deps, body), bytes, signature.signature);
       if (body.action === "release") await assertWritten(deps, body);
       const id = sha256(bytes);
+      // Who signs one that is there already adds nothing to the queue.
+      if (!(await store.statusEvent(id)))
+        assertQueue("status events", await store.statusEventsOpen(), STATUS_EVENTS_OPEN_MAX);
       const row = { id, body: bytes, action: body.action, created: now, notAfter: body.notAfter };
       const event = await store.change(author.sender, async (change) => {
         await change.addStatusEvent(row);
