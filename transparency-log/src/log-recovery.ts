@@ -83,7 +83,7 @@ async function replay(
   for (const name of chain) {
     const segment = parseSegment(await staging.read(name.name));
     if (!equalBytes(segment.oldRoot, rootOfEdge(tip.edge))) throw refuse(`the staged ${name.name} is of another log`);
-    const grown = growTip(tip, entriesOf(name, segment), segment.framed);
+    const grown = growTip(tip, entriesOf(name, segment), segment.entries.framed);
     written.push([...grown.files]);
     tip = grown.tip;
   }

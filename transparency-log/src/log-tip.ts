@@ -69,6 +69,19 @@ function growBundles(tip: LogTip, entries: readonly Uint8Array[], framed: Uint8A
   return files;
 }
 
+/**
+ * The first bundle of a growth once more: its older entries were not in the segment that the roots are computed from,
+ * they have waited in memory since they were written last. @throws VerificationError ERR_LOG_MISMATCH
+ */
+export function verifyFirstBundle({ files }: GrownTip): void {
+  const [bundle] = files;
+  const tile = bundle && files.find(({ path }) => path === bundle.path.replace("tile/entries/", "tile/0/"));
+  const width = tile ? tile.bytes.length / HASH_BYTES : 0;
+  if (!bundle || !tile || !equalBytes(hashLeaves(decodeEntries(bundle.bytes, width)), tile.bytes)) {
+    throw new VerificationError("ERR_LOG_MISMATCH", "the first new entry bundle does not hold the entries in the tree");
+  }
+}
+
 /** @throws VerificationError ERR_LOG_MISMATCH, FormatError ERR_TILE */
 export function verifyTip(edge: TileEdge, bundle: Uint8Array): LogTip {
   const hashes: Hash = edge.levels[0] ?? new Uint8Array(0);

@@ -41,9 +41,17 @@ import {
   type StagingFiles,
 } from "./log-ports.ts";
 import { recover } from "./log-recovery.ts";
-import { type GrownTip, growTip, type LogTip, type NewFile } from "./log-tip.ts";
+import { type GrownTip, growTip, type LogTip, type NewFile, verifyFirstBundle } from "./log-tip.ts";
 import { policyOfLog, verifyCheckpoint } from "./policy.ts";
-import { entriesOf, formatSegment, parseSegment, type SegmentName, segmentName } from "./staging.ts";
+import {
+  entriesOf,
+  type FramedEntries,
+  formatSegment,
+  isIntact,
+  parseSegment,
+  type SegmentName,
+  segmentName,
+} from "./staging.ts";
 import { frontierOf } from "./tile-edge.ts";
 
 export * from "./log-ports.ts";
@@ -170,8 +178,8 @@ class Sequencer implements Log {
       if (this.#unwrittenBytes() > UNWRITTEN_BYTES_MAX) await this.#write();
       const firstIndex = this.size;
       const segment = segmentName(firstIndex, firstIndex + entries.length);
-      const { bytes, framed } = formatSegment(this.#head.root, entries);
-      await this.#commit(segment, entries, async () => {
+      const { bytes, framed, hash } = formatSegment(this.#head.root, entries);
+      await this.#commit(segment, entries, { framed, hash }, async () => {
         // First the disk alone: writing goes in small steps, and each would wait for a slice of hashing.
         await this.#ports.staging.write(segment.name, bytes);
         const second = this.#ports.staging.grow(segment.name, this.#frontier);
@@ -190,12 +198,12 @@ class Sequencer implements Log {
       const staged = parseSegment(await this.#ports.staging.read(segment.name));
       const entries = entriesOf(segment, staged);
       try {
-        await this.#commit(segment, entries, async () => {
+        await this.#commit(segment, entries, staged.entries, async () => {
           if (!equalBytes(staged.oldRoot, this.#head.root)) {
             throw new OperationError("ERR_LOG_STATE", `the staged ${segment.name} is of another log`);
           }
           const frontier = await this.#ports.staging.grow(segment.name, this.#frontier);
-          return { frontier, grown: growTip(this.#tip, entries, staged.framed) };
+          return { frontier, grown: growTip(this.#tip, entries, staged.entries.framed) };
         });
       } catch (error) {
         if (!isRefusal(error) || this.#failure) throw error;
@@ -222,14 +230,12 @@ class Sequencer implements Log {
   async #commit(
     segment: SegmentName,
     entries: readonly Uint8Array[],
+    framed: FramedEntries,
     compute: () => Promise<{ readonly grown: GrownTip; readonly frontier: MerkleFrontier }>,
   ): Promise<void> {
     const { grown, frontier } = await this.#guarded(compute);
     const { head } = grown;
-    await this.#guarded(async () => {
-      if (frontier.size === head.size && equalBytes(frontier.root(), head.root)) return;
-      throw new OperationError("ERR_LOG_STATE", "two computations of the new root differ: check this machine's memory");
-    });
+    await this.#guarded(async () => verifyGrown(grown, frontier, framed));
     const note = await this.#sign(segment, entries);
     await this.#guarded(async () => {
       this.#verifySigned(note, head);
@@ -352,6 +358,18 @@ async function hashInSlices(entries: readonly Uint8Array[]): Promise<Uint8Array>
     await setImmediate();
   }
   return hashes;
+}
+
+/**
+ * A bit that flipped in memory since the entries were accepted. A wrong root would end the log; a right one over bundles
+ * with another entry would lose that entry, because the segment goes once the bundles are written.
+ */
+function verifyGrown(grown: GrownTip, frontier: MerkleFrontier, entries: FramedEntries): void {
+  const { head } = grown;
+  const sameRoot = frontier.size === head.size && equalBytes(frontier.root(), head.root);
+  if (sameRoot && isIntact(entries)) return verifyFirstBundle(grown);
+  const what = sameRoot ? "the entries are not those that were accepted" : "two computations of the new root differ";
+  throw new OperationError("ERR_LOG_STATE", `${what}: check this machine's memory`);
 }
 
 function isRefusal(error: unknown): boolean {

@@ -26,7 +26,7 @@ let memory = Buffer.alloc(0);
  * old tree has one complete subtree or none, two make one of the next height, and what is left over stays.
  */
 export function growFrontier(frontier: MerkleFrontier, segment: Uint8Array): MerkleFrontier {
-  const { framed } = parseSegment(segment);
+  const { framed } = parseSegment(segment).entries;
   const before = [...frontier.peaks];
   const peaks: Uint8Array[] = [];
   const added = writeLeafHashes(framed);

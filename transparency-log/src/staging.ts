@@ -18,8 +18,13 @@ export interface SegmentName {
 
 export interface Segment {
   readonly oldRoot: Hash;
-  /** The entries, framed. */
+  readonly entries: FramedEntries;
+}
+
+/** Entries, framed as in an entry bundle, and the hash they had when they were accepted. */
+export interface FramedEntries {
   readonly framed: Uint8Array;
+  readonly hash: Hash;
 }
 
 export function segmentName(oldSize: number, newSize: number): SegmentName {
@@ -36,16 +41,14 @@ export function parseSegmentName(name: string): SegmentName | undefined {
 
 export const SEGMENT_HEADER_BYTES = 2 * HASH_BYTES;
 
-/** @returns the segment, and the framed entries in it */
-export function formatSegment(
-  oldRoot: Hash,
-  entries: readonly Uint8Array[],
-): { bytes: Uint8Array; framed: Uint8Array } {
+/** @returns the segment, and views of the entries in it */
+export function formatSegment(oldRoot: Hash, entries: readonly Uint8Array[]): { bytes: Uint8Array } & FramedEntries {
   const bytes = encodeEntries(entries, SEGMENT_HEADER_BYTES);
   const framed = bytes.subarray(SEGMENT_HEADER_BYTES);
+  const hash = sha256(framed);
   bytes.set(oldRoot);
-  bytes.set(sha256(framed), HASH_BYTES);
-  return { bytes, framed };
+  bytes.set(hash, HASH_BYTES);
+  return { bytes, framed, hash };
 }
 
 /**
@@ -55,14 +58,19 @@ export function formatSegment(
  */
 export function parseSegment(bytes: Uint8Array): Segment {
   const framed = bytes.subarray(SEGMENT_HEADER_BYTES);
-  if (bytes.length < SEGMENT_HEADER_BYTES || !equalBytes(sha256(framed), bytes.subarray(HASH_BYTES, 2 * HASH_BYTES))) {
+  const hash = bytes.slice(HASH_BYTES, 2 * HASH_BYTES);
+  if (bytes.length < SEGMENT_HEADER_BYTES || !isIntact({ framed, hash })) {
     throw new FormatError("ERR_LOG_SEGMENT", "a staging segment does not hold what was written to it");
   }
-  return { oldRoot: bytes.slice(0, HASH_BYTES), framed };
+  return { oldRoot: bytes.slice(0, HASH_BYTES), entries: { framed, hash } };
+}
+
+export function isIntact({ framed, hash }: FramedEntries): boolean {
+  return equalBytes(sha256(framed), hash);
 }
 
 export function entriesOf(name: SegmentName, segment: Segment): readonly Uint8Array[] {
-  return decodeEntries(segment.framed, name.newSize - name.oldSize);
+  return decodeEntries(segment.entries.framed, name.newSize - name.oldSize);
 }
 
 /** One entry after the other, without a list of them: a second way of reading what decodeEntries reads. */
