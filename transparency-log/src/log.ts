@@ -366,10 +366,11 @@ async function hashInSlices(entries: readonly Uint8Array[]): Promise<Uint8Array>
  */
 function verifyGrown(grown: GrownTip, frontier: MerkleFrontier, entries: FramedEntries): void {
   const { head } = grown;
-  const sameRoot = frontier.size === head.size && equalBytes(frontier.root(), head.root);
-  if (sameRoot && isIntact(entries)) return verifyFirstBundle(grown);
-  const what = sameRoot ? "the entries are not those that were accepted" : "two computations of the new root differ";
-  throw new OperationError("ERR_LOG_STATE", `${what}: check this machine's memory`);
+  const damaged = (what: string) => new OperationError("ERR_LOG_STATE", `${what}: check this machine's memory`);
+  if (frontier.size !== head.size || !equalBytes(frontier.root(), head.root))
+    throw damaged("two computations of the new root differ");
+  if (!isIntact(entries)) throw damaged("the entries are not those that were accepted");
+  verifyFirstBundle(grown);
 }
 
 function isRefusal(error: unknown): boolean {

@@ -291,12 +291,16 @@ test("public files are served as they are, cached by their kind, and nothing els
 });
 
 test("people read a page, machines read health, batches and OpenAPI 3.1", async () => {
-  const { app, send } = await testVault();
+  const { app, send, trouble } = await testVault();
   const page = await app.inject("/");
   assert.match(page.body, new RegExp(formatWords(authority)));
   assert.match(String(page.headers["content-security-policy"]), /default-src/);
   const { counts, ...health } = (await send(undefined, "GET", "/healthz")).json;
   assert.deepEqual(health, { ok: true, authority: formatHex(authority), now: NOW, logSize: 7 });
+  trouble.problem = "no room";
+  const ill = await send(undefined, "GET", "/healthz");
+  assert.deepEqual([ill.status, ill.json.ok, ill.json.problem, ill.json.logSize], [503, false, "no room", 7]);
+  delete trouble.problem;
   assert.equal((counts as { tokensLogged: number }).tokensLogged, COUNT);
   const { json } = await send(undefined, "GET", "/batches");
   assert.equal((json.batches as { count: number }[])[0]?.count, COUNT);

@@ -41,6 +41,8 @@ export interface TestVault {
   readonly proposal: Proposal;
   readonly clock: { now: number };
   readonly disk: { free: number };
+  /** What the sequencer says about itself. */
+  readonly trouble: { problem?: string };
   /** Sends a request as `signer`, or unsigned; `headers` replace those of the signature. */
   send(
     signer: Signer | undefined,
@@ -61,6 +63,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
   const { material } = world;
   const clock = { now: NOW };
   const disk = { free: Number.POSITIVE_INFINITY };
+  const trouble: { problem?: string } = {};
   await mkdir(path.join(publicFolder, "batch/0"), { recursive: true });
   await mkdir(path.join(publicFolder, "log"));
   await writeFile(path.join(publicFolder, "batch/0/leaves.bin"), material.leaves);
@@ -90,7 +93,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
     now: () => clock.now,
     wake: () => {},
     freeBytes: async () => disk.free,
-    health: () => ({ logSize: 7 }),
+    health: () => ({ logSize: 7, ...trouble }),
     rateMax: 100_000,
   });
   after(() => app.close());
@@ -109,6 +112,7 @@ export async function testVault({ ownApprovals = false } = {}): Promise<TestVaul
     target,
     clock,
     disk,
+    trouble,
     proposal,
     signed,
     async send(signer, method, url, body, headers) {

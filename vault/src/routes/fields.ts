@@ -26,7 +26,7 @@ export function text(maxLength: number) {
   return { type: "string", maxLength } as const;
 }
 
-const PROBLEM = object({
+export const PROBLEM = object({
   type: { type: "string" },
   title: { type: "string" },
   status: WHOLE,

@@ -3,7 +3,7 @@ import { decodeManifest, formatHex, formatWords } from "@viafabric/schemas";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { PAGE_ROWS_MAX } from "../store.ts";
-import { HEX_32, list, object, responses, SECONDS, text, WHOLE } from "./fields.ts";
+import { HEX_32, list, object, PROBLEM, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 const BATCH = object({
   seq: WHOLE,
@@ -14,6 +14,9 @@ const BATCH = object({
   stations: list(object({ kid: HEX_32, first: WHOLE, count: WHOLE }), 64),
 });
 
+/** Of a message in health. */
+const MESSAGE_CHARACTERS_MAX = 1024;
+
 const HEALTH = object(
   {
     ok: { type: "boolean" },
@@ -21,8 +24,8 @@ const HEALTH = object(
     now: SECONDS,
     logSize: WHOLE,
     counts: { type: "object", additionalProperties: WHOLE },
-    problem: text(1024),
-    waiting: text(1024),
+    problem: text(MESSAGE_CHARACTERS_MAX),
+    waiting: text(MESSAGE_CHARACTERS_MAX),
   },
   ["problem", "waiting"],
 );
@@ -53,7 +56,8 @@ export function pageRoutes(app: FastifyInstance, deps: AppDependencies): void {
     {
       schema: {
         summary: "Whether database and signer answer, and how far the sequencer is",
-        response: { ...responses(HEALTH), 503: HEALTH },
+        // A problem of the sequencer is part of the answer; that of the database comes from the error handler.
+        response: { ...responses(HEALTH), 503: { anyOf: [HEALTH, PROBLEM] } },
       },
     },
     async (_request, reply) => {
@@ -61,9 +65,10 @@ export function pageRoutes(app: FastifyInstance, deps: AppDependencies): void {
       // The database is asked; its failure is the error handler's.
       const counts = await store.counts();
       const authority = formatHex(deps.trust().authority);
-      const waits = waiting !== undefined && { waiting: waiting.slice(0, 1024) };
-      const body = { ok: problem === undefined, authority, now: deps.now(), logSize, counts, ...waits };
-      return reply.code(problem === undefined ? 200 : 503).send({ ...body, ...(problem !== undefined && { problem }) });
+      const waits = waiting !== undefined && { waiting: waiting.slice(0, MESSAGE_CHARACTERS_MAX) };
+      const ill = problem !== undefined && { problem: problem.slice(0, MESSAGE_CHARACTERS_MAX) };
+      const body = { ok: problem === undefined, authority, now: deps.now(), logSize, counts, ...waits, ...ill };
+      return reply.code(problem === undefined ? 200 : 503).send(body);
     },
   );
 
