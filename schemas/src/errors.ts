@@ -57,6 +57,7 @@ export const FORMAT_CODES = {
   ERR_METADATA: "Bytes are not TUF metadata of this authority's profile.",
   ERR_CARD: "Bytes are not an enrolment card or an authority card, or the cards do not make an authority.",
   ERR_PROPOSAL: "Bytes are not a proposal that trustees can sign.",
+  ERR_NOTIFY: "notify.json, or a secret that it names, is not as it must be. The message says what to change.",
   ERR_CARRIED:
     "A file of proposals or decisions, carried between machines, is damaged or of another version. Write it again.",
   ERR_TRANSCRIPT: "Bytes are not a transcript of a key ceremony in its one spelling.",

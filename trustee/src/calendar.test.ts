@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { calendarOf, expiryOf } from "./calendar.ts";
+import { expiryOf } from "@viafabric/tuf";
+import { calendarOf } from "./calendar.ts";
 import { DAY, KEYS, NOW } from "./fixtures.test.ts";
 
 test("alarms sound at half of a lifetime, at 80 % and at its end", () => {

@@ -31,6 +31,7 @@ import type { Mirror } from "@viafabric/transparency-log/client";
 import {
   createEnrolmentCard,
   type EnrolmentCard,
+  type Expiry,
   GENESIS_ROLES,
   GENESIS_SIGNATURES_BYTES_MAX,
   type GenesisParts,
@@ -48,7 +49,7 @@ import {
   type TrustedState,
 } from "@viafabric/tuf";
 import { type Accepted, acceptPublished } from "./accepted.ts";
-import { calendarOf, type Expiry } from "./calendar.ts";
+import { calendarOf } from "./calendar.ts";
 import { type GenesisReview, readGenesisFolder, reviewGenesis } from "./genesis.ts";
 import { createHome, type Home, openSigner, readFirstRoot, readOwnKey, writeFirstRoot } from "./home.ts";
 import { idOf, type Review, reviewProposal } from "./review.ts";

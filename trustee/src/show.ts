@@ -1,8 +1,7 @@
 /** How reviews look: first what must be compared by voice, then who gets what, then what changes. */
 import type { Output } from "@viafabric/platform";
 import { type EventBody, formatHex, formatWords, kidText, quote } from "@viafabric/schemas";
-import type { Rejection } from "@viafabric/tuf";
-import type { Alarm } from "./calendar.ts";
+import { type Alarm, REJECTION_REASON_LENGTH_MAX, type Rejection } from "@viafabric/tuf";
 import type { StatusReport } from "./commands.ts";
 import type { GenesisReview } from "./genesis.ts";
 import { dayOf } from "./policy.ts";
@@ -162,7 +161,9 @@ function showTold(out: Output, { told, proposal }: Review): void {
 /** Signed words, and quoted all the same: they are other people's. */
 function showRejections(out: Output, rejections: readonly Rejection[]): void {
   for (const { keyid, reason } of rejections)
-    out.line(out.style("red", `  rejected by ${keyid.slice(0, KEYID_SHOWN)}…: ${quote(reason)}`));
+    out.line(
+      out.style("red", `  rejected by ${keyid.slice(0, KEYID_SHOWN)}…: ${quote(reason, REJECTION_REASON_LENGTH_MAX)}`),
+    );
 }
 
 function rejectionJson({ keyid, reason, signature }: Rejection): unknown {

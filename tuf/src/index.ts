@@ -6,6 +6,7 @@ export * from "./cards.ts";
 export * from "./former-rotation.ts";
 export * from "./genesis-signatures.ts";
 export * from "./keys.ts";
+export * from "./lifetime.ts";
 export * from "./metadata.ts";
 export * from "./pin.ts";
 export * from "./policy.ts";

@@ -61,6 +61,10 @@ type SequencerWrite =
   | "noteIntent"
   | "addPublication"
   | "finishPublication"
+  | "addNotifications"
+  | "claimNotification"
+  | "endNotification"
+  | "abandonNotifications"
   | "forgetNonces"
   | "close";
 

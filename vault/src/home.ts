@@ -5,6 +5,7 @@
  *       public/        0755   everything published: any static server or CDN serves it
  *       genesis/       0755   what trustees take home and sign
  *       private/       0700   hsm/, signer/, log/ (staging), transcripts/, operator.json with its passphrase, vault.key
+ *       notify.json            whom to tell what, if anybody
  *       db/            0700   PostgreSQL, or db.path beside it: where it lives instead
  */
 import { chmod } from "node:fs/promises";
@@ -37,6 +38,8 @@ export interface Home {
   /** What a witness said when it contradicted the log: while it is there, nothing is signed. */
   readonly split: string;
   readonly settings: string;
+  /** Whom to tell what; there need not be one. */
+  readonly notify: string;
   readonly vaultKey: string;
   readonly operator: string;
   readonly operatorPassphrase: string;
@@ -60,6 +63,7 @@ export function homeAt(folder: string): Home {
     transcripts: inside("private/transcripts"),
     split: inside("private/witness-split.json"),
     settings: inside("private/settings.json"),
+    notify: inside("notify.json"),
     vaultKey: inside("private/vault.key"),
     operator: inside("private/operator.json"),
     operatorPassphrase: inside("private/operator.passphrase"),

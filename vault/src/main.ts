@@ -1,4 +1,5 @@
 /** `via vault`: the command line of whoever runs an authority. */
+import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import type { Server } from "node:http";
 import path from "node:path";
@@ -37,6 +38,8 @@ import { contentCommands } from "./content-cli.ts";
 import { ceremonyState, initVault } from "./founding.ts";
 import { type Home, homeAt, readHomeFile } from "./home.ts";
 import { type AskTools, algorithmOption, classOption, keysCommands } from "./keys-cli.ts";
+import { NEWS_KINDS } from "./news.ts";
+import { openChannels, testNews } from "./notifier.ts";
 import {
   type BatchWishes,
   batchRequestOf,
@@ -355,6 +358,44 @@ Example
     out.result({ withdrawn: formatHex(parsed), what }, () =>
       out.line(`Withdrawn: nobody can sign this ${what} any more.`),
     );
+  });
+
+homeCommand("notify", "Whom notify.json tells what happens to proposals and lifetimes.")
+  .option("--test", "send a test to every channel")
+  .addHelpText(
+    "after",
+    `
+notify.json in the vault's home, read when the vault starts:
+  {
+    "webhooks": [{ "name": "ops", "url": "https://ops.example.org/via", "secretFile": "private/ops.secret" }],
+    "mailFolders": [{ "name": "trustees", "folder": "spool", "from": "vault@example.org", "to": ["amara@example.org"] }]
+  }
+Files are named relative to the home. "on": ["rejected", "dead"] in an entry narrows it; kinds of news are
+${NEWS_KINDS.join(", ")}.
+A webhook gets JSON with the header Via-Hmac: sha256=HMAC(secret, body). A mail folder gets one message file for each
+recipient, for a mail program to take. Nothing is told twice.
+
+Example
+  via vault notify --test --home .via/vault`,
+  )
+  .action(async (options: Options & { readonly test?: boolean }, command: Command) => {
+    const out = outputOf(command);
+    const home = homeAt(options.home);
+    const { authority } = (await published(home)).trusted;
+    const channels = await openChannels(home, authority);
+    if (channels.length === 0)
+      throw new OperationError("ERR_HOME", `there is no channel in ${home.notify}; see --help`);
+    const news = testNews(formatHex(new Uint8Array(randomBytes(16))), now());
+    const told: { channel: string; state: string; problem?: string }[] = [];
+    for (const { name, tell } of channels)
+      told.push({ channel: name, ...(options.test ? await tell(news) : { state: "configured" }) });
+    out.result({ channels: told }, () =>
+      out.table(
+        ["channel", "state", "problem"],
+        told.map(({ channel, state, problem = "" }) => [channel, state, problem]),
+      ),
+    );
+    if (told.some(({ problem }) => problem !== undefined)) process.exitCode = EXIT.failed;
   });
 
 interface WaitFlags extends Options {

@@ -167,3 +167,13 @@ export interface Counts {
   readonly statusEventsOpen: number;
   readonly receipts: number;
 }
+
+export type NotificationState = "pending" | "sending" | "sent" | "failed" | "unknown";
+
+export interface NotificationRecord {
+  readonly id: string;
+  readonly channel: string;
+  readonly body: string;
+  /** With the one that was just begun. */
+  readonly attempts: number;
+}

@@ -215,6 +215,14 @@ function versionOf(status: SignerStatus, role: OnlineRole): number {
   return status.metadata.get(role)?.version ?? 0;
 }
 
+/** From when until when the metadata of the online roles is good, as they were signed last. */
+export function onlineLives(status: SignerStatus) {
+  return (["snapshot", "timestamp", "revocations"] as const).map((role) => {
+    const from = signedAt(status, role);
+    return { role, from, expires: from + ONLINE_LIFETIME_SECONDS };
+  });
+}
+
 /** When a role was signed last; it lives for a fixed time from then on. */
 export function signedAt(status: SignerStatus, role: OnlineRole): number {
   const last = status.metadata.get(role);

@@ -14,7 +14,9 @@ import type { Genesis } from "./genesis.ts";
 import { GENESIS_FILE_BYTES_MAX, parseSettings } from "./genesis-folder.ts";
 import { type Home, readHomeFile } from "./home.ts";
 import { sealedKit } from "./kit-material.ts";
+import { expiriesOf, Notifier, openChannels } from "./notifier.ts";
 import { openDatabase } from "./postgres.ts";
+import { onlineLives } from "./round.ts";
 import { SECRET_KEY_BYTES } from "./secrets.ts";
 import { Sequencer } from "./sequencer.ts";
 import { signerLink } from "./signer-link.ts";
@@ -76,7 +78,17 @@ export async function startService(
       ...(options.logger && { logger: options.logger }),
     });
     parts.closers.push(async () => app.close());
+    const notifier = new Notifier({
+      store: deps.store,
+      authority,
+      channels: await openChannels(home, authority),
+      expiries: async () => expiriesOf(published().trusted, onlineLives(await deps.signer.state()), options.now()),
+      now: options.now,
+      report: options.report,
+    });
+    parts.closers.push(() => notifier.stop());
     sequencer.start();
+    notifier.start();
     return { app, sequencer, signerEnded: signer.exited, stop: () => parts.close() };
   } catch (error) {
     await parts.close();

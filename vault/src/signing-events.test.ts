@@ -1,103 +1,22 @@
 /** Signing events where they happen: over HTTP, many at once, on a real database. */
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import { formatHex, type Signer, sha256, utf8 } from "@viafabric/schemas";
-import { keyId, type Proposal, parseMetadata, signMetadata, signRejection } from "@viafabric/tuf";
-import { DAY, NOW, seededRandom } from "./fixtures.test.ts";
-import { ACTORS, authority, propose, type TestVault, testVault, world } from "./testing-app.test.ts";
+import { formatHex, type Signer, utf8 } from "@viafabric/schemas";
+import { keyId, type Proposal, signMetadata } from "@viafabric/tuf";
+import { DAY, NOW } from "./fixtures.test.ts";
+import { ACTORS, propose, testVault, world } from "./testing-app.test.ts";
 import { query } from "./testing-database.test.ts";
+import { approveAs, ask, rejectAs, voicesAtOnce, withdraw, withdrawalAtOnce } from "./testing-voices.test.ts";
 
-const ROUNDS = 50;
 const [A, B, C, D, E] = world.trustees as [Signer, Signer, Signer, Signer, Signer];
+/** `signing-events.long.ts` plays more. */
+const ROUNDS = 6;
 
-async function approveAs(vault: TestVault, trustee: Signer, { id, signed }: Proposal) {
-  const { keyid, sig } = await signMetadata(trustee, signed);
-  const url = `/events/${formatHex(id)}/approvals`;
-  return vault.send(trustee, "POST", url, { keyid, signature: formatHex(sig) });
-}
+test("trustees who speak at one moment: every voice survives once, and the k-th freezes the file once", (t) =>
+  voicesAtOnce(ROUNDS, (line) => t.diagnostic(line)));
 
-async function rejectAs(vault: TestVault, trustee: Signer, { id }: Proposal, reason = "not agreed") {
-  const { keyid, signature } = await signRejection(trustee, authority, id, reason);
-  const url = `/events/${formatHex(id)}/rejections`;
-  return vault.send(trustee, "POST", url, { keyid, reason, signature: formatHex(signature) });
-}
-
-const withdraw = (vault: TestVault, { id }: Proposal, who: Signer = ACTORS.operator) =>
-  vault.send(who, "POST", `/events/${formatHex(id)}/withdrawal`);
-
-/** A request as its handler records it. @returns its id */
-async function ask(vault: TestVault, name: string, operator: Signer = ACTORS.operator): Promise<Uint8Array> {
-  const id = sha256(utf8(name));
-  const { kid } = operator.publicKey;
-  const sender = { kid, nonce: new Uint8Array(randomBytes(16)), nonceUntil: NOW + 600 };
-  const request = { id, kind: "batch", kid, body: utf8("{}"), proof: "", received: NOW } as const;
-  await vault.store.change(sender, (change) => change.addRequest(request));
-  return id;
-}
-
-/** Whole numbers below `end`, from a seed that is printed: the same seed plays the same rounds. */
-function drawFrom(seed: string): (end: number) => number {
-  const random = seededRandom(seed);
-  return (end) => new DataView(random(4).buffer).getUint32(0) % end;
-}
-
-test("trustees who speak at one moment: every voice survives once, and the k-th freezes the file once", async (t) => {
-  const seed = process.env.VIA_SEED ?? formatHex(new Uint8Array(randomBytes(8)));
-  t.diagnostic(`VIA_SEED=${seed}`);
-  const draw = drawFrom(seed);
-  const vault = await testVault();
-  for (let round = 0; round < ROUNDS; round++) {
-    const proposal = await propose(vault.store, 10 + round);
-    // Each trustee has two devices, which say the same or the opposite.
-    const voices = world.trustees.flatMap((trustee) =>
-      [draw(4), draw(4)].map((way) => ({ trustee, yes: way > 0, at: draw(1000) })),
-    );
-    voices.sort((a, b) => a.at - b.at);
-    const answers = await Promise.all(
-      voices.map(({ trustee, yes }) => (yes ? approveAs : rejectAs)(vault, trustee, proposal)),
-    );
-    for (const { status, json } of answers)
-      assert.ok(status === 200 || (status === 409 && json.code === "ERR_PROPOSAL_CLOSED"), JSON.stringify(json));
-    const event = (await vault.store.event(proposal.id))!;
-    const counted = [...event.approvals, ...event.rejections].map(({ keyid }) => keyid);
-    const all = [...counted, ...event.late.approvals, ...event.late.rejections].map((voice) =>
-      typeof voice === "string" ? voice : voice.keyid,
-    );
-    assert.equal(new Set(all).size, all.length, "one key, one voice");
-    const [approved, rejected] = [event.approvals.length, event.rejections.length];
-    assert.equal(event.state, approved === 3 ? "ready" : rejected === 3 ? "rejected" : "open");
-    if (event.state === "open") assert.equal(all.length, 5, "nobody's voice was lost");
-    if (event.state !== "ready") assert.equal(event.metadata, undefined);
-    else {
-      const signers = parseMetadata("targets", event.metadata!).signatures.map(({ keyid }) => keyid);
-      assert.deepEqual(signers, event.approvals.map(({ keyid }) => keyid).sort(), "the file has exactly the first k");
-      assert.equal(all.length, 5, "whoever came later is kept");
-    }
-  }
-});
-
-test("a withdrawal and the k-th approval at one moment: exactly one of them wins", async (t) => {
-  const vault = await testVault();
-  const wins = { approval: 0, withdrawal: 0 };
-  for (let round = 0; round < ROUNDS; round++) {
-    const request = await ask(vault, `round ${round}`);
-    const proposal = await propose(vault.store, 10 + round, { by: [request] });
-    for (const trustee of [A, B]) assert.equal((await approveAs(vault, trustee, proposal)).status, 200);
-    const pair = [() => approveAs(vault, C, proposal), () => withdraw(vault, proposal)];
-    const [yes, back] = await Promise.all((round % 2 ? pair : pair.toReversed()).map((act) => act())).then((both) =>
-      round % 2 ? both : both.toReversed(),
-    );
-    const event = (await vault.store.event(proposal.id))!;
-    assert.deepEqual([yes!.status, back!.status].sort(), [200, 409]);
-    const frozen = yes!.status === 200;
-    assert.equal(event.state, frozen ? "ready" : "superseded");
-    assert.equal(event.metadata !== undefined, frozen, "what was superseded has no file that could be used");
-    assert.equal((await vault.store.request(request))!.state, frozen ? "planned" : "withdrawn");
-    wins[frozen ? "approval" : "withdrawal"]++;
-  }
-  t.diagnostic(JSON.stringify(wins));
-});
+test("a withdrawal and the k-th approval at one moment: exactly one of them wins", (t) =>
+  withdrawalAtOnce(ROUNDS, (line) => t.diagnostic(line)));
 
 test("an event goes forward only: the database refuses every other way, and the end of a burned version", async () => {
   const { store, target, proposal } = await testVault();
@@ -239,4 +158,38 @@ test("a trustee who asked does not approve it as well, unless the settings say s
     const second = await propose(vault.store, 11, { by: [await ask(vault, "mine again", A)] });
     assert.equal((await rejectAs(vault, A, second)).status, 200);
   }
+});
+
+test("the vault's page tells each state as it is, and a trustee's reason as text", async () => {
+  const vault = await testVault();
+  const { clock, proposal } = vault;
+  const rejected = await propose(vault.store, 10, { by: [await ask(vault, "rejected")] });
+  for (const trustee of [A, B, C]) await rejectAs(vault, trustee, rejected, "<script>alert(1)</script> & no");
+  const overtaken = await propose(vault.store, 11, { by: [await ask(vault, "overtaken")] });
+  await vault.store.moveEvent(overtaken.id, {
+    state: "superseded",
+    at: NOW,
+    reason: "batches 4 was published before it",
+  });
+  for (const trustee of [A, B, C, D]) await approveAs(vault, trustee, proposal);
+  const open = await propose(vault.store, 12);
+  await approveAs(vault, A, open);
+  const read = async () => (await vault.app.inject("/")).body;
+  const itemOf = (page: string, { id }: Proposal) =>
+    page
+      .split("<li>")
+      .find((item) => item.includes(formatHex(id)))!
+      .replace(/<[^>]*>/g, " ");
+  const page = await read();
+  assert.match(itemOf(page, rejected), /batches 10: +rejected +, 0 of 3 approvals, 3 of 3 rejections/);
+  assert.match(itemOf(page, rejected), /&#60;script&#62;alert\(1\)&#60;\/script&#62; &#38; no/);
+  assert.match(itemOf(page, overtaken), /superseded .*batches 4 was published before it/);
+  assert.match(itemOf(page, proposal), /batches 3: +ready +, 3 of 3 approvals, .*1 after it was decided/);
+  assert.match(itemOf(page, open), /batches 12: +open +, 1 of 3 approvals/);
+  assert.match(page, /waits again: its proposal is superseded/);
+  assert.match(page, /Nothing has half of its life behind it/);
+  clock.now = NOW + 100 * DAY;
+  const later = await read();
+  assert.match(itemOf(later, open), /batches 12: +expired/, "also before the sequencer has looked");
+  assert.match(later, /80 % are over: sign now/);
 });

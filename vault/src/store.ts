@@ -21,6 +21,7 @@ import type { EventState, Proposal, ProposalRole, Rejection, TufSignature, Voice
 import type { Prisma } from "./gen/client.ts";
 import { PrismaClient } from "./gen/client.ts";
 import { migrate, readMigrations } from "./migrate.ts";
+import type { EventHistory } from "./news.ts";
 import { connectionPool, type DatabaseTarget } from "./postgres.ts";
 import type { Publication } from "./publisher.ts";
 import type {
@@ -31,6 +32,8 @@ import type {
   EventRecord,
   KitRecord,
   LogHeadRecord,
+  NotificationRecord,
+  NotificationState,
   PlannedEvent,
   PublishedWhat,
   ReceiptRecord,
@@ -251,6 +254,18 @@ function reads(db: Queries) {
     async rootProposals(version: number): Promise<readonly EventRecord[]> {
       const where = { role: "root", version };
       return (await db.event.findMany({ where, orderBy: { attempt: "asc" }, include: WITH_PARTS })).map(eventOf);
+    },
+
+    /** What is before the trustees, and what ended since then; for telling, without the bytes. */
+    async eventHistories(since: number, limit = PAGE_ROWS_MAX): Promise<readonly EventHistory[]> {
+      const rows = await db.event.findMany({
+        where: { rotationId: null, OR: [{ state: "open" }, { since: { gte: BigInt(since) } }] },
+        orderBy: { since: "desc" },
+        take: limit,
+        omit: { signed: true, metadata: true },
+        include: WITH_VOICES,
+      });
+      return rows.map(historyOf);
     },
 
     async attachments(eventId: Uint8Array): Promise<readonly AttachmentRecord[]> {
@@ -536,6 +551,43 @@ function sequencerWrites(
       await db.witness.upsert({ where: { url }, create: { url, ...data }, update: data });
     },
 
+    /** News for a channel, once: what is known already stays as it is. */
+    async addNotifications(
+      rows: readonly { readonly id: string; readonly channel: string; readonly body: string; readonly at: number }[],
+      due: number,
+    ): Promise<void> {
+      const data = rows.map((row) => ({ ...row, at: BigInt(row.at), due: BigInt(due), state: "pending" }));
+      await db.notification.createMany({ data, skipDuplicates: true });
+    },
+
+    /** The oldest news that is due, claimed: whatever happens now, nobody claims it again by accident. */
+    async claimNotification(channels: readonly string[], now: number): Promise<NotificationRecord | undefined> {
+      const where = { state: "pending", channel: { in: [...channels] }, due: { lte: BigInt(now) } };
+      const row = await db.notification.findFirst({ where, orderBy: [{ at: "asc" }, { id: "asc" }] });
+      if (!row) return undefined;
+      const { id, channel, body, attempts } = row;
+      const { count } = await db.notification.updateMany({
+        where: { id, channel, state: "pending" },
+        data: { state: "sending", attempts: attempts + 1 },
+      });
+      return count === 1 ? { id, channel, body, attempts: attempts + 1 } : undefined;
+    },
+
+    async endNotification(
+      { id, channel }: Pick<NotificationRecord, "id" | "channel">,
+      end: { readonly state: NotificationState; readonly problem?: string; readonly due: number },
+    ): Promise<void> {
+      const { state, problem, due } = end;
+      const data = { state, due: BigInt(due), problem: problem ?? null };
+      await db.notification.update({ where: { id_channel: { id, channel } }, data });
+    },
+
+    /** Those that were being sent when the process before this one ended. @returns how many */
+    async abandonNotifications(): Promise<number> {
+      const data = { state: "unknown" satisfies NotificationState, problem: "the vault ended while it was sent" };
+      return (await db.notification.updateMany({ where: { state: "sending" }, data })).count;
+    },
+
     async forgetNonces(now: number): Promise<void> {
       await db.nonce.deleteMany({ where: { expires: { lt: BigInt(now) } } });
     },
@@ -571,6 +623,26 @@ async function moveEvent(tx: Queries, id: Uint8Array, move: EventMove): Promise<
     data: { state: after, ...(refusal !== undefined && { refusal }) },
   });
   return true;
+}
+
+function historyOf(row: Omit<PartRow, "signed" | "metadata">): EventHistory {
+  const [quorum] = row.quorums as unknown as readonly QuorumJson[];
+  const spoken = (voice: { keyId: string; received: bigint; late: boolean }) => {
+    return { keyid: voice.keyId, received: Number(voice.received), late: voice.late };
+  };
+  return {
+    id: row.id,
+    role: row.role as ProposalRole,
+    version: row.version,
+    state: row.state as EventState,
+    since: Number(row.since),
+    created: Number(row.created),
+    expires: Number(row.expires),
+    threshold: quorum!.threshold,
+    ...(row.endReason !== null && { endReason: row.endReason }),
+    approvals: row.approvals.map(spoken),
+    rejections: row.rejections.map((voice) => ({ ...spoken(voice), reason: voice.reason })),
+  };
 }
 
 function arrival({ received, late }: Arrival) {

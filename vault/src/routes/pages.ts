@@ -1,7 +1,10 @@
 /** What anybody may read: a page for people, health for machines, and which batches there are. */
-import { decodeManifest, formatHex, formatWords } from "@viafabric/schemas";
+import { decodeManifest, formatHex, formatWords, type Role } from "@viafabric/schemas";
+import { provenRejections, stateOf } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
+import { expiriesOf } from "../notifier.ts";
+import type { EventRecord, RequestRecord } from "../records.ts";
 import { PAGE_ROWS_MAX } from "../store.ts";
 import { HEX_32, list, object, PROBLEM, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
@@ -82,8 +85,16 @@ export function pageRoutes(app: FastifyInstance, deps: AppDependencies): void {
   });
 }
 
+/** Of proposals and of requests: what a person looks through. */
+const SHOWN_MAX = 20;
+
 async function page(deps: AppDependencies): Promise<string> {
-  const { authority, batchesVersion, trustees, policyText } = deps.trust();
+  const trust = deps.trust();
+  const { authority, batchesVersion, trustees, policyText } = trust;
+  const now = deps.now();
+  const events = await deps.store.events(undefined, SHOWN_MAX);
+  const requests = await deps.store.requests(SHOWN_MAX);
+  const alarms = expiriesOf(trust, [], now).filter(({ alarm }) => alarm !== "none");
   const counts = await deps.store.counts();
   const { problem, logSize } = deps.health();
   const rows: readonly (readonly [string, string | number])[] = [
@@ -112,19 +123,72 @@ async function page(deps: AppDependencies): Promise<string> {
 <title>Vault</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 46rem; padding: 0 1rem; color: #1b2733; }
-code { font-size: 1.05em; } td { padding: .15rem 1.5rem .15rem 0; } .words { background: #eef3f6; padding: 1rem; }
+code { font-size: 1.05em; } code, td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; } td, th { padding: .15rem 1.5rem .15rem 0; text-align: left; vertical-align: top; }
+.words, li > p { background: #eef3f6; padding: 1rem; } li > p { margin: .3rem 0; padding: .3rem 1rem; } .state { font-weight: bold; }
 </style>
 <h1>Vault</h1>
 <p>This service issues tokens that trustees approved, and publishes everything needed to check them without it.</p>
 <p>The authority, to be compared with the words on your own device:</p>
 <p class="words"><code>${escapeHtml(formatWords(authority))}</code></p>
-<table>${rows.map(([name, value]) => `<tr><td>${escapeHtml(name)}</td><td>${escapeHtml(String(value))}</td></tr>`).join("\n")}</table>
+${tableHtml(rows)}
+<h2>Proposals</h2>
+<p>Times are UTC. Reasons are shown where the trustee's key proves them.</p>
+${events.length === 0 ? "<p>None yet.</p>" : `<ul>${events.map((event) => eventHtml(event, authority, now)).join("\n")}</ul>`}
+<h2>Requests</h2>
+${requests.length === 0 ? "<p>None yet.</p>" : tableHtml(requests.map(requestRow))}
+<h2>Lifetimes</h2>
+${
+  alarms.length === 0
+    ? "<p>Nothing has half of its life behind it.</p>"
+    : tableHtml(alarms.map(({ what, expires, alarm }) => [what, `until ${timeOf(expires)}`, ALARMS[alarm]]))
+}
 <h2>Published</h2>
 <ul>${links.map(([href, name]) => `<li><a href="${href}">${name}</a></li>`).join("\n")}</ul>
 <h2>Log policy</h2>
 <pre>${escapeHtml(policyText)}</pre>
 </html>
 `;
+}
+
+const ALARMS = { none: "", "50%": "half is over", "80%": "80 % are over: sign now", expired: "expired" } as const;
+
+/** As the rules see it at this moment, not as it was last written down. */
+function eventHtml(event: EventRecord, authority: Uint8Array, now: number): string {
+  const { id, role, version, expires, quorums } = event.proposal;
+  const { approvals, late, since, endReason } = event;
+  const [{ threshold, keys }] = quorums as [Role];
+  const state = stateOf(event, now);
+  const reasons = provenRejections(event.proposal, authority, [...event.rejections, ...late.rejections]);
+  const lateCount = late.approvals.length + late.rejections.length;
+  const facts = [
+    `${approvals.length} of ${threshold} approvals`,
+    ...(event.rejections.length > 0 ? [`${event.rejections.length} of ${keys.length - threshold + 1} rejections`] : []),
+    ...(lateCount > 0 ? [`${lateCount} after it was decided`] : []),
+    state === "open" ? `open until ${timeOf(expires)}` : `since ${timeOf(state === "expired" ? expires : since)}`,
+  ];
+  const lines = [
+    `<code>${formatHex(id)}</code>`,
+    ...(endReason !== undefined && event.rejections.length === 0 ? [escapeHtml(endReason)] : []),
+    ...reasons.map(({ keyid, reason }) => `rejected by <code>${escapeHtml(keyid)}</code>: ${escapeHtml(reason)}`),
+  ];
+  const title = `${escapeHtml(role)} ${version}: <span class="state">${state}</span>, ${escapeHtml(facts.join(", "))}`;
+  return `<li>${title}<p>${lines.join("<br>")}</p></li>`;
+}
+
+function requestRow({ id, kind, state, received, refusal, event }: RequestRecord): readonly string[] {
+  const again = state === "waiting" && event ? `waits again: its proposal is ${event.state}` : state;
+  return [timeOf(received), kind, formatHex(id), refusal === undefined ? again : `${again}: ${refusal}`];
+}
+
+function tableHtml(rows: readonly (readonly (string | number)[])[]): string {
+  const cells = (row: readonly (string | number)[]) =>
+    row.map((cell) => `<td>${escapeHtml(String(cell))}</td>`).join("");
+  return `<table>${rows.map((row) => `<tr>${cells(row)}</tr>`).join("\n")}</table>`;
+}
+
+/** UTC, to the minute. */
+function timeOf(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
 }
 
 function escapeHtml(value: string): string {
