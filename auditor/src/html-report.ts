@@ -15,7 +15,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .verdict { padding: .75rem 1rem; border-radius: .4rem; color: #fff; font-weight: 600; }
 .verified { background: #17663a; } .refused { background: #a11d1d; }
 table { border-collapse: collapse; } td, th { padding: .15rem 1rem .15rem 0; text-align: left; vertical-align: top; }
-code { font-size: .85em; overflow-wrap: anywhere; } small { color: #555; } svg { width: 100%; height: auto; }
+code { font-size: .85em; overflow-wrap: anywhere; } small { color: #555; } td:first-child code { white-space: nowrap; } svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: #555; }
 @media print { body { margin: 0; } .verdict { print-color-adjust: exact; } }
 `;
