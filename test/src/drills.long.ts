@@ -17,8 +17,8 @@ const transcript = path.join(folder, "transcript.txt");
 const home = path.join(folder, "via");
 const COMMAND_MS_MAX = 300_000;
 /** Their tools ask for a passphrase; those in the second list ask for a yes as well. */
-const ASKS_PASSPHRASE = /^\.\/via (trustee (init|enroll|sign|reject|submit)|writer init) /;
-const ASKS_YES = /^\.\/via (trustee (enroll|sign|reject)|node init) /;
+const ASKS_PASSPHRASE = /^\.\/via (trustee (init|enroll|sign|reject|submit|rotate)|writer init) /;
+const ASKS_YES = /^\.\/via (trustee (enroll|join|sign|reject)|node init) /;
 /** The laptop that never meets a network. */
 const OFFLINE_HOME = "trustees/5";
 
@@ -82,7 +82,7 @@ async function serve(command: string): Promise<void> {
   });
 }
 
-test("the ceremony of the runbook: three of five, one of them without a network", async (t) => {
+test("the runbook: ceremony, batch, rejection, rotations and stolen keys; one laptop without a network", async (t) => {
   const offline = await networkless();
   t.diagnostic(offline.length > 0 ? "the fifth laptop has no network at all" : "no network of its own to take away");
   t.diagnostic(`transcript: ${transcript}`);
@@ -94,7 +94,7 @@ test("the ceremony of the runbook: three of five, one of them without a network"
   assert.ok(commands.length > 30, `${commands.length} commands`);
   const said: string[] = [];
   // What a person copies from one screen to the next command.
-  const copied = { EVENT: "", AUTHORITY: "" };
+  const copied: Record<string, string> = { EVENT: "", AUTHORITY: "" };
   for (const written of commands) {
     let command = written.replaceAll(".via/", `${home}/`).replaceAll("8080", port);
     for (const [name, value] of Object.entries(copied))
@@ -114,7 +114,9 @@ test("the ceremony of the runbook: three of five, one of them without a network"
     assert.equal(exitCode, 0, `${written}\n${output}${errors}`);
     const result = command.endsWith("--json") ? (JSON.parse(output) as Record<string, unknown>) : {};
     assertStep(written, result);
-    if (/vault (request|propose|policy add)/.test(written)) copied.EVENT = String(result.event);
+    const trustee = /trustee init .*trustees\/([0-9]+)$/.exec(written)?.[1];
+    if (trustee !== undefined) copied[`KID${trustee}`] = String(result.kid);
+    if (/vault (request|propose|rotate|policy add)|trustee rotate/.test(written)) copied.EVENT = String(result.event);
     if (written.includes("trustee sheet")) copied.AUTHORITY = String((result.authority as { hex: string }).hex);
     if (written.includes("node device")) writeFileSync(path.join(home, "devices", "subjects.txt"), `${result.did}\n`);
   }
@@ -144,5 +146,12 @@ function assertStep(command: string, result: unknown): void {
     assert.deepEqual([version, files.map(({ path: name }) => name)], [1, ["limits/basic.rego"]]);
   }
   if (command.includes("--dry-run")) assert.equal((result as { dryRun: boolean }).dryRun, true);
+  if (command.includes("2.root.json")) {
+    const [root] = result as { quorums: { what: string; signed: unknown[]; threshold: number }[] }[];
+    assert.deepEqual(
+      root!.quorums.map(({ signed, threshold }) => signed.length >= threshold),
+      [true, true],
+    );
+  }
   if (command.includes("trustee status")) assert.deepEqual((result as { proposals: unknown[] }).proposals, []);
 }

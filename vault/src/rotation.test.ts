@@ -22,10 +22,11 @@ import {
   readEntries,
   subFolder,
 } from "@viafabric/transparency-log/client";
-import { createEnrolmentCard, deadRoots, detachFormer, parseMetadata, signRejection } from "@viafabric/tuf";
+import { createEnrolmentCard, deadRoots, detachFormer, keyId, parseMetadata, signRejection } from "@viafabric/tuf";
 import { refreshTrust } from "@viafabric/tuf/client";
 import { DAY, genesisWorld, NOW, namedSigner, signedBy } from "./fixtures.test.ts";
 import { assembleGenesis } from "./genesis-folder.ts";
+import { makeKey } from "./online-keys.ts";
 import { type Published, readPublished } from "./published.ts";
 import { EMPTY_PUBLICATION, type Publication, publicFolder, publish } from "./publisher.ts";
 import { nextRoles, parseRotationChange, proposeRotation } from "./rotation.ts";
@@ -162,27 +163,7 @@ test("a trustee is replaced: old and new sign once, clients follow at every mome
 
   // The same publication again, stopped after each write: a newcomer and an informed client verify at every moment.
   await cp(vault.home.public, copies.next, { recursive: true });
-  const publication = await publicationBetween(copies.old, copies.next);
-  assert.equal(publication.roots.length, 2);
-  const seen = new Set<string>();
-  for (let writes = 0; ; writes++) {
-    await cp(copies.old, copies.at, { recursive: true });
-    const done = await publish(stoppedAfter(publicFolder(copies.at), writes), publication).then(
-      () => true,
-      () => false,
-    );
-    for (const [name, start] of [
-      ["newcomer", undefined],
-      ["informed", informed],
-    ] as const) {
-      const home = path.join(folder, name + writes);
-      if (start) await cp(start, home, { recursive: true });
-      const state = await clientOf(vault, home, copies.at);
-      seen.add(`${name}: root ${state.rootVersion}, targets ${state.targetsVersion}`);
-    }
-    await rm(copies.at, { recursive: true });
-    if (done) break;
-  }
+  const seen = await followEveryWrite(vault, copies, informed);
   assert.deepEqual(
     [...seen].sort(),
     ["informed", "newcomer"].flatMap((name) =>
@@ -273,6 +254,58 @@ test("a root that came to nothing is proposed again as it was, and never after i
     assert.notDeepEqual(rejected.proposal.signed, signed, `at ${now}`);
   }
 });
+
+test("another timestamp key: both sign while the root is not visible, so clients follow at every moment", async () => {
+  const vault = await foundedVault();
+  const folder = path.dirname(vault.home.root);
+  const copies = { old: path.join(folder, "old"), next: path.join(folder, "next"), at: path.join(folder, "at") };
+  const informed = path.join(folder, "informed");
+  await clientOf(vault, informed, vault.home.public);
+  const ceremony = { authority: vault.authority, now: vault.clock.now };
+  const { key } = (await makeKey(vault.home, "timestamp", "ed25519", ceremony)).keys[0]!;
+  await vault.start();
+  const operator = await openKeystore(vault.home.operator, "only a test");
+  const change = { add: [], remove: [], timestamp: formatBase64(key.spki) };
+  const id = await requestedRotation(vault, operator, change);
+  await approveAs(vault, A, id);
+  await cp(vault.home.public, copies.old, { recursive: true });
+  await approveAs(vault, B, id);
+  await isPublished(vault, id);
+  await cp(vault.home.public, copies.next, { recursive: true });
+  const timestamp = parseMetadata("timestamp", await readFile(path.join(copies.next, "tuf/metadata/timestamp.json")));
+  const [old] = parseMetadata("root", await readFile(vault.home.pinnedRoot)).signed.roles.timestamp.keys;
+  assert.deepEqual(timestamp.signatures.map(({ keyid }) => keyid).sort(), [key, old!].map(keyId).sort());
+  await followEveryWrite(vault, copies, informed);
+});
+
+/** @returns what a newcomer and an informed client accepted, over all moments */
+async function followEveryWrite(
+  vault: LivingVault,
+  copies: { readonly old: string; readonly next: string; readonly at: string },
+  informed: string,
+): Promise<ReadonlySet<string>> {
+  const publication = await publicationBetween(copies.old, copies.next);
+  assert.equal(publication.roots.length, 2);
+  const seen = new Set<string>();
+  for (let writes = 0; ; writes++) {
+    await cp(copies.old, copies.at, { recursive: true });
+    const done = await publish(stoppedAfter(publicFolder(copies.at), writes), publication).then(
+      () => true,
+      () => false,
+    );
+    for (const [name, start] of [
+      ["newcomer", undefined],
+      ["informed", informed],
+    ] as const) {
+      const home = path.join(path.dirname(copies.at), name + writes);
+      if (start) await cp(start, home, { recursive: true });
+      const state = await clientOf(vault, home, copies.at);
+      seen.add(`${name}: root ${state.rootVersion}, targets ${state.targetsVersion}`);
+    }
+    await rm(copies.at, { recursive: true });
+    if (done) return seen;
+  }
+}
 
 /** Fails at the write after so many. */
 function stoppedAfter(storage: ReturnType<typeof publicFolder>, writes: number): ReturnType<typeof publicFolder> {

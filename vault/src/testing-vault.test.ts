@@ -22,6 +22,7 @@ import {
 import { type CardRole, createEnrolmentCard, POLICY_PATH, signGenesis, signMetadata } from "@viafabric/tuf";
 import { namedSigner } from "./fixtures.test.ts";
 import { initVault } from "./founding.ts";
+import type { Lifetimes } from "./genesis.ts";
 import { type Home, homeAt } from "./home.ts";
 import { runGenesis, type Service, type ServiceOptions, startService } from "./service.ts";
 import type { TestWitness } from "./testing-witness.test.ts";
@@ -51,10 +52,16 @@ export interface Founding extends Pick<ServiceOptions, "databaseUrl"> {
   /** Of the log, whose key they learn here. */
   readonly witnesses?: readonly TestWitness[];
   readonly quorum?: number;
+  readonly lifetimes?: Partial<Lifetimes>;
 }
 
 /** Two of three trustees, one station, one officer; nothing issued yet; the service is not started. */
-export async function foundedVault({ databaseUrl, witnesses = [], quorum = 1 }: Founding = {}): Promise<LivingVault> {
+export async function foundedVault({
+  databaseUrl,
+  witnesses = [],
+  quorum = 1,
+  lifetimes = {},
+}: Founding = {}): Promise<LivingVault> {
   const folder = await mkdtemp(path.join(tmpdir(), "via-"));
   await chmod(folder, 0o755);
   const home = homeAt(path.join(folder, "vault"));
@@ -80,6 +87,7 @@ export async function foundedVault({ databaseUrl, witnesses = [], quorum = 1 }: 
     host: "vault.example",
     ...(witnesses.length > 0 && { witnesses: { listed: witnesses, quorum } }),
     passphrase: "only a test",
+    lifetimes,
     now: clock.now,
   });
   for (const witness of witnesses) witness.know(genesis.targetFiles.get(POLICY_PATH)!);
