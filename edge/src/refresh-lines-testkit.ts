@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import { inspect } from "node:util";
 import { CodedError } from "@viafabric/schemas";
 import { folderFetch } from "@viafabric/transparency-log/client";
 import { Refusal } from "@viafabric/verifier";
@@ -37,30 +38,33 @@ async function answer({ folder, root, home, now }: Question): Promise<RefreshAns
   };
   const node = await initHome(home, new Uint8Array(await readFile(root)), { development: true });
   const codes: string[] = [];
+  let trust = "";
   try {
-    const { refused } = await refreshNode(node, [{ name: folder, fetch }], { batches: "all", now });
-    codes.push(...refused.map(({ code }) => code));
+    const report = await refreshNode(node, [{ name: folder, fetch }], { batches: "all", now });
+    codes.push(...report.refused.map(({ code }) => code));
+    trust = inspect(report.trust, { depth: null, maxArrayLength: null });
   } catch (error) {
     if (!(error instanceof CodedError || error instanceof Refusal)) throw error;
     codes.push(error.code);
   }
-  const state = await hashOf(home);
+  const state = await hashOf(home, trust);
   await rm(home, { recursive: true });
   return { codes, state, asked: [...asked] };
 }
 
-async function hashOf(folder: string): Promise<string> {
+/**
+ * Of trust what it says, not its bytes: nothing names those of a timestamp, and white space around what is signed is
+ * kept and means nothing.
+ */
+async function hashOf(folder: string, trust: string): Promise<string> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile()).map((entry) => path.join(entry.parentPath, entry.name));
-  const hash = createHash("sha256");
-  for (const file of files.sort()) hash.update(`${path.relative(folder, file)}\n`).update(await meaningOf(file));
+  const hash = createHash("sha256").update(trust);
+  for (const file of files.sort()) {
+    const name = path.relative(folder, file);
+    if (!name.startsWith("trust/")) hash.update(`${name}\n`).update(await readFile(file));
+  }
   return hash.digest("hex");
-}
-
-/** Nothing names the bytes of a timestamp: white space around what is signed is kept, and means nothing. */
-async function meaningOf(file: string): Promise<Uint8Array | string> {
-  const bytes = await readFile(file);
-  return file.endsWith(".json") ? JSON.stringify(JSON.parse(bytes.toString())) : bytes;
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
