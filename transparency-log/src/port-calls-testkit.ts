@@ -84,16 +84,21 @@ export function fileCallsOf(calls: readonly PortCall[], present: ReadonlySet<str
   const made: string[] = [];
 
   const syncFolder = (folder: string) => made.push(`open ${folder}`, `sync ${folder}`, `close ${folder}`);
-  const ensureFolder = (folder: string): void => {
+  /** @param before what was there when several of these started together: each goes up as far as that. */
+  const ensureFolder = (folder: string, before: ReadonlySet<string>): void => {
     // mkdir from the bottom up until a parent is there, then down again.
     made.push(`mkdir ${folder}`);
-    if (there.has(folder)) return void made.push(`stat ${folder}`);
+    if (before.has(folder)) return void made.push(`stat ${folder}`);
     const missing = [folder];
-    for (let at = parentOf(folder); !there.has(parentOf(missing.at(-1)!)); at = parentOf(at)) missing.push(at);
+    for (let at = parentOf(folder); !before.has(at); at = parentOf(at)) missing.push(at);
     if (missing.length > 1) made.push(...missing.slice(1).map((name) => `mkdir ${name}`));
     if (missing.length > 1) made.push(...missing.slice(0, -1).map((name) => `mkdir ${name}`));
-    for (const name of missing) syncFolder(parentOf(name));
-    for (const name of missing) there.add(name);
+    for (const name of missing) {
+      // What another one made meanwhile is looked at, and synced by the other.
+      if (there.has(name)) made.push(`stat ${name}`);
+      else syncFolder(parentOf(name));
+      there.add(name);
+    }
   };
   const written = (temporary: string) =>
     made.push(...["create", "write", "chmod", "sync", "close"].map((name) => `${name} ${temporary}`));
@@ -110,7 +115,7 @@ export function fileCallsOf(calls: readonly PortCall[], present: ReadonlySet<str
   for (const call of calls) {
     switch (call.port) {
       case "open": {
-        for (const folder of [call.folder, call.stagingFolder]) ensureFolder(folder);
+        for (const folder of [call.folder, call.stagingFolder]) ensureFolder(folder, there);
         const lock = `${call.stagingFolder}/lock`;
         made.push(`list ${call.stagingFolder}`, `create ${lock}.PID`, `write ${lock}.PID`, `close ${lock}.PID`);
         made.push(`link ${lock}.PID ${lock}`, `unlink ${lock}.PID`);
@@ -142,7 +147,8 @@ export function fileCallsOf(calls: readonly PortCall[], present: ReadonlySet<str
       case "immutable": {
         const files = call.paths.map((file) => `${call.folder}/${file}`);
         const parents = new Set(files.map(parentOf));
-        for (const parent of parents) ensureFolder(parent);
+        const before = new Set(there);
+        for (const parent of parents) ensureFolder(parent, before);
         for (const file of files) put(file);
         for (const parent of parents) syncFolder(parent);
         break;
