@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after } from "node:test";
+import { after, afterEach, beforeEach } from "node:test";
 import pg from "pg";
 import { type Database, type DatabaseTarget, openDatabase } from "./postgres.ts";
 import { openStore, type Store } from "./store.ts";
@@ -34,27 +34,40 @@ export async function query(target: DatabaseTarget, sql: string): Promise<Record
   }
 }
 
-/** A store on an empty database, closed after the tests of the file. */
+/** A store on an empty database, closed after its test, or after those of the file when it is opened outside of one. */
 export async function emptyStore(): Promise<{ readonly store: Store; readonly target: DatabaseTarget }> {
   const target = await emptyDatabase();
   const store = await openStore(target);
-  closers.push(() => store.close());
+  stores.push(store);
   return { store, target };
 }
 
-const closers: (() => Promise<void>)[] = [];
+const stores: Store[] = [];
+let openedBefore = 0;
 
 async function startServer(): Promise<Database> {
   const folder = await mkdtemp(path.join(tmpdir(), "vault-test-"));
   await chmod(folder, 0o755);
   const database = await openDatabase({ folder: path.join(folder, "db") });
-  closers.push(async () => {
+  stopServer = async () => {
     await database.stop();
     await rm(folder, { recursive: true });
-  });
+  };
   return database;
 }
 
+let stopServer: (() => Promise<void>) | undefined;
+
+async function closeStores(from: number): Promise<void> {
+  for (const store of stores.splice(from)) await store.close();
+}
+
+// The connections of a test would be one too many for the server some tests later.
+beforeEach(() => {
+  openedBefore = stores.length;
+});
+afterEach(() => closeStores(openedBefore));
 after(async () => {
-  for (const close of closers.reverse()) await close();
+  await closeStores(0);
+  await stopServer?.();
 });
