@@ -117,7 +117,16 @@ export async function runProgram(command: Command, argv: readonly string[]): Pro
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     return report(error, argv.includes("--json"));
+  } finally {
+    await written(process.stdout);
   }
+}
+
+/** A pipe takes what it has room for; whoever ends the process at once cuts off the rest of a long answer. */
+function written(stream: NodeJS.WritableStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write("", () => resolve());
+  });
 }
 
 function* everyCommand(command: Command): Iterable<Command> {
