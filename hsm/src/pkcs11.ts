@@ -229,7 +229,7 @@ export interface PinSource {
  * A thread that can log the process in once. It reads the PIN file when it is asked to, and ends: the binding takes the
  * PIN as a JavaScript string, which cannot be wiped, and a thread that has ended leaves no copy of it behind.
  *
- * To start a thread takes longer than all the rest of a recovery, so one may be started before it is needed.
+ * A thread takes time to start, so one may be started before it is needed.
  */
 export class LoginThread {
   readonly #worker: Worker;
