@@ -205,6 +205,12 @@ async function openCalls(socketPath: string): Promise<Calls> {
   };
 }
 
+/**
+ * The signer's heap: the runtime itself ends a signer that would hold more. A small nursery, because what streams through
+ * is garbage at once, and with V8's own size some 50 MB of it lie about before they are collected. Megabytes.
+ */
+export const SIGNER_HEAP: readonly string[] = ["--max-old-space-size=256", "--max-semi-space-size=4"];
+
 export interface SignerProcess {
   readonly socket: string;
   readonly pid: number;
@@ -224,7 +230,9 @@ export async function startSigner(
   onLine: (line: string) => void = () => {},
 ): Promise<SignerProcess> {
   const main = fileURLToPath(new URL("./signer-main.js", import.meta.url));
-  const child = spawn(process.execPath, [main, configFile, "--attached"], { stdio: ["pipe", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [...SIGNER_HEAP, main, configFile, "--attached"], {
+    stdio: ["pipe", "pipe", "pipe"],
+  });
   const exited = new Promise<void>((resolve) => child.once("close", () => resolve()));
   createInterface({ input: child.stderr }).on("line", onLine);
   const timer = setTimeout(() => child.kill("SIGKILL"), START_MILLISECONDS_MAX);

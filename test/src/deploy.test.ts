@@ -6,6 +6,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { SIGNER_HEAP } from "@viafabric/hsm/signer";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const FOLDER = path.join(ROOT, "deploy");
@@ -39,7 +40,9 @@ test("every unit has a user of its own, no privileges, and programs that exist",
       ["LimitCORE", "0"],
     ] as const)
       assert.equal(one(key), value, `${name}: ${key}`);
-    const [, main] = one("ExecStart")!.split(" ");
+    const main = one("ExecStart")!
+      .split(" ")
+      .find((word) => word.endsWith(".js"));
     assert.ok(existsSync(main!.replace("/opt/via", ROOT)), `${name} starts ${main}, which is not there`);
   }
   assert.equal(users.size, UNITS.length, "no user runs two of them");
@@ -53,6 +56,14 @@ test("the signer has no network, and its PIN comes as a credential file", () => 
   assert.match(unit.get("LoadCredential")!.join(), /^hsm-pin:\/etc\/via\/hsm-pin$/);
   for (const values of unit.values()) for (const value of values) assert.doesNotMatch(value, /pin=|PIN=/);
   assert.deepEqual(directivesOf("via-vault.service").get("SupplementaryGroups"), unit.get("Group"));
+});
+
+test("the signer's heap is as small under systemd as when the vault starts it", () => {
+  const [, ...words] = directivesOf("via-signer.service").get("ExecStart")!.join().split(" ");
+  assert.deepEqual(
+    words.filter((word) => word.startsWith("--")),
+    SIGNER_HEAP,
+  );
 });
 
 test("systemd reads the units", { timeout: 60_000 }, async (t) => {
