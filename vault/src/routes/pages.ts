@@ -123,7 +123,7 @@ async function page(deps: AppDependencies): Promise<string> {
 <title>Vault</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 46rem; padding: 0 1rem; color: #1b2733; }
-code { font-size: 1.05em; } code, td { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; } td, th { padding: .15rem 1.5rem .15rem 0; text-align: left; vertical-align: top; }
+code { font-size: 1.05em; overflow-wrap: anywhere; } pre { overflow-x: auto; } td:first-child { white-space: nowrap; } td, th { padding: .15rem 1.5rem .15rem 0; text-align: left; vertical-align: top; }
 .words, li > p { background: #eef3f6; padding: 1rem; } li > p { margin: .3rem 0; padding: .3rem 1rem; } .state { font-weight: bold; }
 </style>
 <h1>Vault</h1>
@@ -135,7 +135,7 @@ ${tableHtml(rows)}
 <p>Times are UTC. Reasons are shown where the trustee's key proves them.</p>
 ${events.length === 0 ? "<p>None yet.</p>" : `<ul>${events.map((event) => eventHtml(event, authority, now)).join("\n")}</ul>`}
 <h2>Requests</h2>
-${requests.length === 0 ? "<p>None yet.</p>" : tableHtml(requests.map(requestRow))}
+${requests.length === 0 ? "<p>None yet.</p>" : `<ul>${requests.map(requestHtml).join("\n")}</ul>`}
 <h2>Lifetimes</h2>
 ${
   alarms.length === 0
@@ -175,9 +175,11 @@ function eventHtml(event: EventRecord, authority: Uint8Array, now: number): stri
   return `<li>${title}<p>${lines.join("<br>")}</p></li>`;
 }
 
-function requestRow({ id, kind, state, received, refusal, event }: RequestRecord): readonly string[] {
+function requestHtml({ id, kind, state, received, refusal, event }: RequestRecord): string {
   const again = state === "waiting" && event ? `waits again: its proposal is ${event.state}` : state;
-  return [timeOf(received), kind, formatHex(id), refusal === undefined ? again : `${again}: ${refusal}`];
+  const said = escapeHtml(refusal === undefined ? again : `${again}: ${refusal}`);
+  const title = `${escapeHtml(kind)}: <span class="state">${said}</span>, received ${timeOf(received)}`;
+  return `<li>${title}<p><code>${formatHex(id)}</code></p></li>`;
 }
 
 function tableHtml(rows: readonly (readonly (string | number)[])[]): string {
