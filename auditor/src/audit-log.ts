@@ -106,6 +106,8 @@ export interface JudgeTools {
   /** The root at any size of the audited tree; undefined beyond it. */
   readonly rootAt: RootAt;
   readonly checkpoint: VerifiedCheckpoint;
+  /** The one in force today. */
+  readonly policy: LogPolicy;
   readonly found: (finding: Finding) => void;
 }
 
@@ -156,7 +158,13 @@ class Audit {
     if (resume) await this.#goOnFrom(resume, rootAt);
     if (judge && published) {
       this.#rootAt = rootAt;
-      this.#judge = await judge({ published, rootAt, checkpoint, found: (finding) => this.found(finding) });
+      this.#judge = await judge({
+        published,
+        rootAt,
+        checkpoint,
+        policy: this.#policy,
+        found: (finding) => this.found(finding),
+      });
     }
     let paused = this.position;
     for await (const { first, entries, hashes } of readRuns(tree, log, this.position, checkpoint.size)) {

@@ -87,8 +87,9 @@ export class Authority implements Judge {
     this.status = new StatusReplay({ ...tools, authority: pin.authority });
   }
 
+  /** Those in force so far, and today's: a proof may have been made again for other witnesses. */
   get policies(): readonly LogPolicy[] {
-    return this.trust.policies;
+    return [...this.trust.policies, this.#tools.policy];
   }
 
   /** Number and root of the manifests logged. */

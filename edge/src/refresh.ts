@@ -299,7 +299,10 @@ async function refreshBundles(
   return { held, refused };
 }
 
-/** A bundle is immutable, so a held one is kept and only its place under the new head is proven again. */
+/**
+ * A held bundle is kept, and only its place under the new head is proven again; unless other witnesses count by now, and
+ * its `log.proof` is another one.
+ */
 async function takeBundle(
   home: NodeHome,
   trust: Trust,

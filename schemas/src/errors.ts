@@ -18,7 +18,7 @@ export const FORMAT_CODES = {
   ERR_KEY: "A public key is malformed, of an unsupported kind, or of small order.",
   ERR_DID: "Text is not a did:key of an Ed25519 key.",
   ERR_RCT_ID: "Text is not the 26 Crockford characters of a token id.",
-  ERR_TRUST_REQUEST: "A change of the key list that was asked for is malformed.",
+  ERR_TRUST_REQUEST: "A change of keys, profiles, policies or witnesses that was asked for is malformed.",
   ERR_REQUEST_BODY: "The body, path or query of a request does not fit its route. /openapi.json describes it.",
   ERR_REQUEST: "The headers that sign a request are missing or malformed.",
   ERR_GENESIS:
@@ -78,7 +78,7 @@ export const VERIFICATION_CODES = {
   ERR_EVENT_REPEATED: "A status event was logged before; a body counts once.",
   ERR_EVENT_RANGE: "A status event or batch names indices it may not name.",
   ERR_EVENT_UNDOES: "A reinstatement names an entry that suspended and revoked nothing.",
-  ERR_TRUST_CHANGE: "A key cannot be added to or removed from the key list in this way. The message says why.",
+  ERR_TRUST_CHANGE: "Keys, profiles, policies or witnesses cannot be changed in this way. The message says why.",
   ERR_BATCH_REFUSED: "The vault could not plan the batch that was asked for. The message says why.",
   ERR_RECEIPT_CHAIN: "A write receipt does not continue the chain of its kit. Send all receipts in their order.",
   ERR_UNAUTHORIZED: "The request is not signed by a key that may do this. Nothing was changed.",

@@ -314,7 +314,8 @@ function bundleSection(): string {
   return `## Batch bundle
 
 \`batch/<seq>/\`: \`manifest.cbor\`; \`leaves.bin\`, the 73-byte entries in order; \`tokens.bin\`; \`log.proof\`, a C2SP tlog-proof with
-the batch entry as \`extra\`, whose checkpoint covers the tokens too.
+the batch entry as \`extra\`, whose checkpoint covers the tokens too. It is the one file that may be replaced: other witnesses
+may count by then.
 
 \`tokens.bin\` has 112 bytes for each token: AES-256-GCM of subject key ‖ signature with the index (u32) as additional data. Key
 (32 bytes) and nonce (12) are HKDF-SHA-256 of the rct_id, salt authority, info \`rct/bundle/v1\`. For rct_id

@@ -19,6 +19,7 @@ import {
   parseUtf8,
   parseVerifierKey,
   quote,
+  utf8,
   VerificationError,
 } from "@viafabric/schemas";
 import { type Checkpoint, parseCheckpoint } from "./checkpoint.ts";
@@ -64,6 +65,34 @@ const POLICY_LINES_MAX = 256;
 export function policyOfLog(verifier: NoteVerifier): LogPolicy {
   checkLogKey(verifier);
   return { logs: [{ verifier }], witnesses: [], groups: [], quorum: undefined };
+}
+
+/** Any `quorum` of these witnesses will do; 0 asks for none. What authorities here sign; a policy may say more. */
+export interface WitnessQuorum {
+  readonly witnesses: readonly PolicyWitness[];
+  readonly quorum: number;
+}
+
+/** @throws FormatError ERR_LOG_POLICY for a quorum of more than a person can compare at a glance: groups of groups */
+export function witnessQuorumOf({ witnesses, groups, quorum }: LogPolicy): WitnessQuorum {
+  if (quorum === undefined) return { witnesses, quorum: 0 };
+  const [group] = groups;
+  if (groups.length === 0) return { witnesses: witnesses.filter(({ name }) => name === quorum), quorum: 1 };
+  const all = witnesses.every(({ name }) => group!.members.includes(name));
+  if (groups.length > 1 || group!.name !== quorum || !all) throw wrong("its quorum is not one group of all witnesses");
+  return { witnesses, quorum: group!.threshold };
+}
+
+/** @throws FormatError ERR_LOG_POLICY for a quorum that cannot be reached, and what `parsePolicy` refuses */
+export function witnessPolicy(log: PolicyLog, { witnesses, quorum }: WitnessQuorum): LogPolicy {
+  const name = "witnesses";
+  const asks = quorum !== 0 || witnesses.length > 0;
+  const groups = asks ? [{ name, threshold: quorum, members: witnesses.map((witness) => witness.name) }] : [];
+  const policy = { logs: [log], witnesses, groups, quorum: asks ? name : undefined };
+  if (asks && (!Number.isSafeInteger(quorum) || quorum < 1 || quorum > witnesses.length))
+    throw wrong(`a quorum of ${quorum} among ${witnesses.length} witnesses`);
+  // Read back: the reader refuses a key listed twice, which would count one witness as two.
+  return parsePolicy(utf8(formatPolicy(policy)));
 }
 
 /** @throws FormatError ERR_LOG_POLICY, ERR_VKEY and those of the fields */

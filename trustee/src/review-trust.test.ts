@@ -11,12 +11,13 @@ import {
   type KeyEntry,
   noteVerifier,
   type Purpose,
+  parseUtf8,
   type Role,
   type Rules,
   sha256,
   utf8,
 } from "@viafabric/schemas";
-import { formatPolicy } from "@viafabric/transparency-log";
+import { formatPolicy, witnessPolicy } from "@viafabric/transparency-log";
 import {
   assemble,
   attachTargets,
@@ -35,6 +36,7 @@ import {
 import { DAY, NOW, namedSigner } from "./fixtures.test.ts";
 import type { Review } from "./review.ts";
 import { reviewRoot, reviewTargets } from "./review-trust.ts";
+import { witnessChanges } from "./review-witnesses.ts";
 import { showReview } from "./show.ts";
 
 const TRUSTEES = [1, 2, 3, 4, 5].map((i) => namedSigner(`trustee ${i}`));
@@ -72,9 +74,13 @@ const RULES: Rules = {
   ages: new Map([["edge-basic", { soft: DAY, hard: 7 * DAY }]]),
   classes: new Map([["issuer", "hardware"]]),
 };
-const policyOf = (name: string) => {
-  const logs = [{ verifier: noteVerifier("vault.example/log", namedSigner(name).publicKey) }];
-  return utf8(formatPolicy({ logs, witnesses: [], groups: [], quorum: undefined }));
+const policyOf = (name: string, witnesses: readonly string[] = [], quorum = 0) => {
+  const log = { verifier: noteVerifier("vault.example/log", namedSigner(name).publicKey) };
+  const listed = witnesses.map((witness, i) => {
+    const verifier = noteVerifier(`witness.example/${witness}`, namedSigner(witness).publicKey, 4);
+    return { name: `w${i + 1}`, verifier, url: `https://${witness}.example/` };
+  });
+  return utf8(formatPolicy(witnessPolicy(log, { witnesses: listed, quorum })));
 };
 const FILES: ReadonlyMap<string, Uint8Array> = new Map([
   [KEYS_PATH, encodeTrustKeys(ENTRIES)],
@@ -136,7 +142,7 @@ test("new targets are shown as what they change", async () => {
     ...FILES,
     [KEYS_PATH, encodeTrustKeys([...ENTRIES.slice(1), entry("issuer", "new issuer")])],
     [RULES_PATH, encodeRules({ ...RULES, thresholds: { ...RULES.thresholds, suspend: 2 } })],
-    [POLICY_PATH, policyOf("new log")],
+    [POLICY_PATH, policyOf("log", ["one", "two", "three"], 2)],
     [
       profilePath("edge"),
       encodeProfile({ id: "edge", version: 1, title: "Edge", quotas: new Map([["cpu_hours", 5]]) }),
@@ -159,7 +165,8 @@ test("new targets are shown as what they change", async () => {
     /^goes: issuer key/,
     /^new rule: suspend takes 2$/,
     /^rule goes: suspend takes 1$/,
-    /^the log policy changes/,
+    /^witness "w3", key "witness.example\/three\+.*" joins, asked at "https:\/\/three.example\/"$/,
+    /^witnesses: 0 of 0 had to see the log, and 2 of 3 would have to$/,
     /^new profile edge, version 1: "Edge"$/,
     /^profile edge grants 5 cpu_hours$/,
   ])
@@ -172,6 +179,28 @@ test("new targets are shown as what they change", async () => {
     revocations: REVOCATIONS,
   });
   assert.deepEqual(reviewTargets(idle, attachTargets(FILES), accepted, NOW).changes, []);
+});
+
+test("witnesses that come and go are told by their keys, and a weaker quorum is refused", () => {
+  const review = (old: Uint8Array, next: Uint8Array) => witnessChanges(parseUtf8(old), parseUtf8(next)).join("\n");
+  const three = policyOf("log", ["one", "two", "three"], 2);
+  assert.equal(review(three, three), "");
+  const replaced = review(three, policyOf("log", ["one", "two", "four"], 2));
+  assert.match(replaced, /^witness "w3", key "witness.example\/four\+.*" joins/m);
+  assert.match(replaced, /^witness "w3", key "witness.example\/three\+.*" goes$/m);
+  assert.match(replaced, /2 of 3 had to see the log, and 2 of 3 would have to$/m);
+  assert.match(review(three, policyOf("log", ["one", "three", "two"], 2)), /"w3".* would be called "w2"/);
+  const nested = `${parseUtf8(three).split("\n").slice(0, 4).join("\n")}\ngroup a 1 w1 w2\ngroup b 1 a w3\nquorum b\n`;
+  const weaker: readonly (readonly [string, Uint8Array, string])[] = [
+    ["none", policyOf("log"), "ERR_PROPOSAL_POLICY"],
+    ["one of three", policyOf("log", ["one", "two", "three"], 1), "ERR_PROPOSAL_POLICY"],
+    ["no majority", policyOf("log", ["one", "two", "three", "four"], 2), "ERR_PROPOSAL_POLICY"],
+    ["another log", policyOf("new log", ["one", "two", "three"], 2), "ERR_PROPOSAL_POLICY"],
+    ["groups of groups", utf8(nested), "ERR_LOG_POLICY"],
+  ];
+  for (const [what, next, code] of weaker) assert.throws(() => review(three, next), coded(code, what));
+  // What was never a majority need not become one.
+  assert.match(review(policyOf("log", ["one", "two"], 1), policyOf("log", ["one", "two", "three"], 1)), /joins/);
 });
 
 test("targets that weaken the authority are refused", async () => {

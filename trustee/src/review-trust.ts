@@ -12,10 +12,8 @@ import {
   parseUtf8,
   type Role,
   type Rules,
-  utf8,
   VerificationError,
 } from "@viafabric/schemas";
-import { parsePolicy } from "@viafabric/transparency-log";
 import {
   type Attachments,
   assertQuorum,
@@ -36,6 +34,7 @@ import {
 } from "@viafabric/tuf";
 import { assertKeysApart, assertLifetime, broken, dayOf, sameRole } from "./policy.ts";
 import { policyChanges, profileChanges } from "./review-policy.ts";
+import { witnessChanges } from "./review-witnesses.ts";
 
 export interface TrustReview {
   readonly expires: number;
@@ -73,7 +72,7 @@ export function reviewTargets(
     new Map([...files, [HEAD_PATH, accepted.headBytes]]),
     accepted.authority,
   );
-  parsePolicy(utf8(content.policyText));
+  const policy = witnessChanges(accepted.policyText, content.policyText);
   assertRulesNotWeaker(accepted.rules, content.rules);
   const { roles } = accepted.root;
   const pointers = [...roles.snapshot.keys, ...roles.timestamp.keys];
@@ -88,9 +87,7 @@ export function reviewTargets(
     ...roleChanges("revocations", statementRole(accepted.targets), statementRole(targets)),
     ...keyChanges(accepted.keys, content.keys),
     ...ruleChanges(accepted.rules, content.rules),
-    ...(content.policyText === accepted.policyText
-      ? []
-      : ["the log policy changes; it would read:", ...content.policyText.trimEnd().split("\n")]),
+    ...policy,
     ...profileChanges(accepted.profiles, content.profiles),
     ...policyChanges(accepted, { ...content, files }),
     ...fileChanges(accepted.files, files),

@@ -1,6 +1,6 @@
 /** Ready targets on their way into the log: the signer takes them over, the log gets their leaf, a round publishes them. */
-import { decodeTrustKeys, formatHex, type KeyEntry, OperationError } from "@viafabric/schemas";
-import { detachTargets, HEAD_PATH, KEYS_PATH } from "@viafabric/tuf";
+import { decodeTrustKeys, formatHex, type KeyEntry, OperationError, parseUtf8 } from "@viafabric/schemas";
+import { detachTargets, HEAD_PATH, KEYS_PATH, POLICY_PATH } from "@viafabric/tuf";
 import { trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import type { PublishedFile } from "./publisher.ts";
@@ -41,6 +41,11 @@ export async function logAdoption(desk: Desk, { event, targets, targetFiles }: A
 /** @throws FormatError ERR_TRUST_FILE */
 export function adoptedKeys({ targetFiles }: Adoption): readonly KeyEntry[] {
   return decodeTrustKeys(targetFiles.get(KEYS_PATH) ?? new Uint8Array(0));
+}
+
+/** The tlog-policy. */
+export function adoptedPolicy({ targetFiles }: Adoption): string {
+  return parseUtf8(targetFiles.get(POLICY_PATH) ?? new Uint8Array(0));
 }
 
 export function adoptedFiles({ targetFiles }: Adoption): readonly PublishedFile[] {

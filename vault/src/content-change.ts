@@ -1,6 +1,6 @@
 /**
- * Changes to what trustees sign besides keys, the pure part: capability profiles and the policy bundle. What comes out
- * are the target files of the next `targets`; nothing changes until trustees have signed it.
+ * Changes to what trustees sign besides keys, the pure part: capability profiles, the policy bundle, and the witnesses of
+ * the log. What comes out are the target files of the next `targets`; nothing changes until trustees have signed it.
  */
 import {
   assertPolicyFiles,
@@ -19,9 +19,19 @@ import {
   quote,
   type Rules,
   readProfile,
+  utf8,
   VerificationError,
 } from "@viafabric/schemas";
-import { POLICY_FILES, POLICY_MANIFEST_PATH, profilePath, RULES_PATH, type TrustedState } from "@viafabric/tuf";
+import { parsePolicy } from "@viafabric/transparency-log";
+import {
+  POLICY_FILES,
+  POLICY_MANIFEST_PATH,
+  POLICY_PATH,
+  profilePath,
+  RULES_PATH,
+  type TrustedState,
+} from "@viafabric/tuf";
+import { nextPolicy, parseWitnessChange, type WitnessChange } from "./witness-change.ts";
 
 export interface ProfileChange {
   readonly profile: CapabilityProfile;
@@ -34,14 +44,18 @@ export interface ContentChange {
   readonly profiles: readonly ProfileChange[];
   /** The files of the next bundle, by path; all of them. Undefined: the bundle stays. */
   readonly policy: ReadonlyMap<string, Uint8Array> | undefined;
+  readonly witnesses: WitnessChange | undefined;
 }
 
-export const NO_CONTENT: ContentChange = { profiles: [], policy: undefined };
+export const NO_CONTENT: ContentChange = { profiles: [], policy: undefined, witnesses: undefined };
 /** Profiles in one proposal: more than a person reads. */
 const PROFILES_MAX = 64;
 
-/** @param profiles [{file in base64, soft, hard}]. @param policy {path: base64}. @throws FormatError */
-export function parseContentChange(profiles: unknown = [], policy?: unknown): ContentChange {
+/**
+ * @param profiles [{file in base64, soft, hard}]. @param policy {path: base64}. @param witnesses of `parseWitnessChange`
+ * @throws FormatError
+ */
+export function parseContentChange(profiles: unknown = [], policy?: unknown, witnesses?: unknown): ContentChange {
   if (!Array.isArray(profiles) || profiles.length > PROFILES_MAX)
     throw wrong(`profiles is a list of at most ${PROFILES_MAX}`);
   const parsed = profiles.map((item: unknown): ProfileChange => {
@@ -52,20 +66,24 @@ export function parseContentChange(profiles: unknown = [], policy?: unknown): Co
     return { profile: readProfile(parseBase64(file)), soft, hard };
   });
   if (new Set(parsed.map(({ profile }) => profile.id)).size < parsed.length) throw wrong("one profile twice");
-  if (policy === undefined) return { profiles: parsed, policy: undefined };
+  const change = witnesses === undefined ? undefined : parseWitnessChange(witnesses);
+  if (policy === undefined) return { profiles: parsed, policy: undefined, witnesses: change };
   const files = [...membersOf(policy, "policy is {path: base64}")].map(([path, text]) => {
     if (typeof text !== "string") throw wrong(`${quote(path)} is no base64`);
     return [path, parseBase64(text)] as const;
   });
   if (files.length > POLICY_FILES_MAX) throw wrong(`${files.length} files; a bundle has at most ${POLICY_FILES_MAX}`);
-  return { profiles: parsed, policy: new Map(files) };
+  return { profiles: parsed, policy: new Map(files), witnesses: change };
 }
 
 /**
  * The files that the next targets list where the change says so, as they are otherwise.
  * @throws VerificationError ERR_TRUST_CHANGE where nothing new is asked for; FormatError ERR_POLICY_BUNDLE, ERR_TRUST_FILE
  */
-export function nextFiles({ profiles, policy }: ContentChange, trusted: TrustedState): ReadonlyMap<string, Uint8Array> {
+export function nextFiles(
+  { profiles, policy, witnesses }: ContentChange,
+  trusted: TrustedState,
+): ReadonlyMap<string, Uint8Array> {
   const files = new Map(trusted.files);
   for (const { profile } of profiles) {
     const before = trusted.profiles.get(profile.id);
@@ -74,6 +92,7 @@ export function nextFiles({ profiles, policy }: ContentChange, trusted: TrustedS
     files.set(profilePath(profile.id), encodeProfile(profile));
   }
   if (profiles.length > 0) files.set(RULES_PATH, rulesFile(trusted.rules, profiles));
+  if (witnesses) files.set(POLICY_PATH, nextPolicy(witnesses, parsePolicy(utf8(trusted.policyText))));
   return policy ? withBundle(files, policy, trusted) : files;
 }
 

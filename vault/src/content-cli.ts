@@ -11,7 +11,7 @@ import {
   readProfile,
 } from "@viafabric/schemas";
 import { POLICY_MANIFEST_PATH } from "@viafabric/tuf";
-import { nextFiles } from "./content-change.ts";
+import { NO_CONTENT, nextFiles } from "./content-change.ts";
 import { homeAt } from "./home.ts";
 import type { AskTools } from "./keys-cli.ts";
 import { readPolicyFolder } from "./policy-folder.ts";
@@ -42,7 +42,7 @@ The folder is the whole bundle: what is not in it goes. No token has to be writt
       const policyFiles = await readPolicyFolder(folder);
       const trusted = await tools.trusted(home);
       // Refused here rather than by the vault: the same rules, before anything is sent.
-      nextFiles({ profiles: [], policy: policyFiles }, trusted);
+      nextFiles({ ...NO_CONTENT, policy: policyFiles }, trusted);
       if (trusted.policy) {
         const held = trusted.policy.bundle && trusted.files.get(POLICY_MANIFEST_PATH);
         const manifest = policyManifestOf(trusted.authority, trusted.policy.lineage, held, policyFiles);
@@ -74,7 +74,7 @@ A profile that exists changes with a higher version. \`GET /capabilities\` shows
       const bytes = await readFileBounded(file, PROFILE_BYTES_MAX);
       const [soft, hard] = [hours("--soft-hours", options.softHours), hours("--hard-hours", options.hardHours)];
       const change = { profile: readProfile(bytes), soft, hard };
-      nextFiles({ profiles: [change], policy: undefined }, await tools.trusted(home));
+      nextFiles({ ...NO_CONTENT, profiles: [change] }, await tools.trusted(home));
       const profiles = [{ file: formatBase64(bytes), soft, hard }];
       await tools.ask(outputOf(command), home, options, "trust-requests", { add: [], remove: [], profiles });
     });

@@ -20,7 +20,6 @@ import {
   noteVerifier,
   type PublicKey,
   type Purpose,
-  parseVerifierKey,
   quote,
   type Role,
   type Rules,
@@ -28,7 +27,7 @@ import {
   URI_LENGTH_MAX,
   utf8,
 } from "@viafabric/schemas";
-import { formatPolicy, parsePolicy } from "@viafabric/transparency-log";
+import { formatPolicy, witnessPolicy } from "@viafabric/transparency-log";
 import {
   authorityOf,
   buildBatches,
@@ -44,6 +43,7 @@ import {
   rootFromCards,
   verifyEnrolmentCard,
 } from "@viafabric/tuf";
+import { type ListedWitness, namedWitness } from "./witness-change.ts";
 
 /** The public halves of the keys in the HSM. */
 export interface OnlineKeys {
@@ -79,12 +79,6 @@ export interface GenesisOptions {
   readonly lifetimes?: Partial<Lifetimes>;
   /** Unix seconds. */
   readonly now: number;
-}
-
-export interface ListedWitness {
-  readonly vkey: string;
-  /** Where it is asked; without one its cosignatures count, and nobody can fetch them. */
-  readonly url?: string;
 }
 
 export interface Lifetimes {
@@ -257,30 +251,11 @@ function firstRules(authority: Uint8Array, threshold: number, onlineClass: KeyCl
 }
 
 /** tlog-policy. Without witnesses a split view of the log is found only by comparing notes. */
-function policyFile(origin: string, log: PublicKey, witnesses: GenesisOptions["witnesses"]): Uint8Array {
-  const logs = [{ verifier: noteVerifier(origin, log) }];
-  if (!witnesses) return utf8(formatPolicy({ logs, witnesses: [], groups: [], quorum: undefined }));
-  const { quorum } = witnesses;
-  if (!Number.isSafeInteger(quorum) || quorum < 1 || quorum > witnesses.listed.length) {
-    throw wrong(`a quorum of ${quorum} among ${witnesses.listed.length} witnesses`);
-  }
-  const listed = witnesses.listed.map(({ vkey, url }, i) => {
-    return { name: `w${i + 1}`, verifier: parseVerifierKey(vkey), ...(url !== undefined && { url: checkedUrl(url) }) };
-  });
-  const group = { name: "witnesses", threshold: quorum, members: listed.map(({ name }) => name) };
-  const bytes = utf8(formatPolicy({ logs, witnesses: listed, groups: [group], quorum: group.name }));
-  // Read back: the reader refuses a key listed twice, which would count one witness as two.
-  parsePolicy(bytes);
-  return bytes;
-}
-
-/** Into a line of the policy, between spaces. */
-function checkedUrl(url: string): string {
-  const { protocol } = URL.canParse(url) ? new URL(url) : { protocol: "" };
-  if (!["http:", "https:"].includes(protocol) || !/^[\x21-\x7e]+$/.test(url) || url.length > URI_LENGTH_MAX) {
-    throw wrong(`not an http or https address of a witness: ${quote(url)}`);
-  }
-  return url;
+function policyFile(origin: string, logKey: PublicKey, witnesses: GenesisOptions["witnesses"]): Uint8Array {
+  const log = { verifier: noteVerifier(origin, logKey) };
+  if (witnesses && witnesses.listed.length === 0) throw wrong("a quorum of no witnesses");
+  const listed = (witnesses?.listed ?? []).map((witness, i) => namedWitness(`w${i + 1}`, witness));
+  return utf8(formatPolicy(witnessPolicy(log, { witnesses: listed, quorum: witnesses?.quorum ?? 0 })));
 }
 
 /** What a node grants at the first activation, until trustees sign another catalogue. */

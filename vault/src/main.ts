@@ -53,6 +53,7 @@ import { removeDatabase } from "./postgres.ts";
 import { type Published, readPublished } from "./published.ts";
 import { runGenesis, startService } from "./service.ts";
 import { assertNoSplit } from "./witnesses.ts";
+import { listedWitness, witnessCommands } from "./witnesses-cli.ts";
 
 const DEFAULT_HOME = ".via/vault";
 const DEFAULT_URL = "http://127.0.0.1:8080";
@@ -76,6 +77,7 @@ Examples
   via vault serve --port 8080              run; Ctrl-C stops everything in order
   via vault request --subjects dids.txt    ask for a batch: one did:key a line
   via vault propose --add card.json        another station or release officer
+  via vault witnesses --without w2 --witness '…+https://w4.example/'
   via vault policy add FOLDER              the next policy bundle
   via vault wait EVENT                     until an event is published
   via vault keys rotate issuer             a new key in the HSM, and a proposal that it takes over
@@ -334,6 +336,7 @@ const askTools: AskTools<AskFlags> = {
 
 keysCommands(vault, DEFAULT_HOME, askTools);
 contentCommands(vault, askTools);
+witnessCommands(vault, askTools);
 
 clientCommand(
   "withdraw <id>",
@@ -509,18 +512,13 @@ function tokenOf(uri: string): TokenReference {
   return { ...token, module, pinFile, ...(confFile !== undefined && { confFile: path.resolve(confFile) }) };
 }
 
-/** A key line holds plus signs of its own, but no address. */
 function witnessesOf({ witness, quorum }: InitFlags): Pick<Parameters<typeof initVault>[1], "witnesses"> {
   if (!witness) {
     if (quorum !== undefined)
       throw new OperationError("ERR_USAGE", "--quorum counts witnesses: name them with --witness");
     return {};
   }
-  const listed = witness.map((text) => {
-    const at = text.search(/\+https?:\/\//);
-    if (at < 0) throw new OperationError("ERR_USAGE", "--witness takes a verifier key, a plus sign and an address");
-    return { vkey: text.slice(0, at), url: text.slice(at + 1) };
-  });
+  const listed = witness.map(listedWitness);
   const majority = Math.floor(listed.length / 2) + 1;
   return { witnesses: { listed, quorum: quorum === undefined ? majority : whole("--quorum", quorum) } };
 }

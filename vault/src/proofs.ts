@@ -1,6 +1,8 @@
 /**
  * Proofs of what is public: `log.proof` of a batch, and with it the kits of its stations; the proof file of a status
- * event. They carry a checkpoint and never change, so they are made once, with one that enough witnesses have cosigned.
+ * event. They carry a checkpoint that enough witnesses have cosigned, and stay as they are until trustees sign another
+ * list of witnesses: then they are made again, because whoever meets them afterwards counts those. A proof proves
+ * itself, so it may be replaced where everything else of a batch is immutable.
  */
 import { buildInclusionProof, decodeManifest, OperationError } from "@viafabric/schemas";
 import { openTree } from "@viafabric/transparency-log/client";
@@ -83,7 +85,7 @@ export async function provingRound(desk: Desk): Promise<boolean> {
   if (!checkpoint) return false;
   const { files, kits } = await proofsOf(desk, waiting, note);
   await desk.deps.store.addPublication(
-    { ...EMPTY_PUBLICATION, immutable: files, pointers: { checkpoint: note } },
+    { ...EMPTY_PUBLICATION, hints: files, pointers: { checkpoint: note } },
     desk.deps.now(),
     { events: [], statusEvents: [], proven: idsOf(waiting), kits },
   );

@@ -2,7 +2,7 @@
  * The published tree over HTTP, for a laptop: nginx or a CDN serves the same folder at scale.
  *
  * Names are validated before any path is made. Immutable files are kept in memory up to a bound and may be cached for
- * ever; the three pointers and the hints are read each time and never cached.
+ * ever; the three pointers, the hints and the proofs are read each time and never cached.
  */
 import path from "node:path";
 import { readFileIfPresent } from "@viafabric/platform";
@@ -19,6 +19,8 @@ const PATH_LENGTH_MAX = 256;
 /** Letters, digits, `_`, `-`; then also dots. No segment begins with a dot, so none climbs or hides. */
 const PATH = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
 const POINTERS: ReadonlySet<string> = new Set([CHECKPOINT_PATH, TIMESTAMP_PATH, STATUS_PATH]);
+/** Hints, and proofs, which are made again when other witnesses count. */
+const REPLACED = /^(?:batches\/list\/|revocation\/event\/|batch\/[0-9]+\/log\.proof$)/;
 
 interface CachedFile {
   readonly etag: string;
@@ -63,7 +65,7 @@ export function servePublicFiles(app: FastifyInstance, folder: string, prefix = 
 }
 
 function isMutable(name: string): boolean {
-  return POINTERS.has(name) || name.startsWith("batches/list/");
+  return POINTERS.has(name) || REPLACED.test(name);
 }
 
 function typeOf(name: string): string {

@@ -28,7 +28,10 @@ export interface Pointers {
 
 export interface Publication {
   readonly immutable: readonly PublishedFile[];
-  /** Unauthenticated conveniences that grow in place, such as `batches/list/<n>`. Nobody trusts them. */
+  /**
+   * What may be replaced in place, because no signature names its bytes: `batches/list/<n>`, which nobody trusts, and
+   * proofs of the log, which prove themselves.
+   */
   readonly hints: readonly PublishedFile[];
   /**
    * A new root. No pointer names it: clients ask for the next number until there is none. So it is visible the moment

@@ -149,6 +149,8 @@ export interface PublishedWhat {
   readonly unproven?: readonly Uint8Array[];
   /** Ids of those that waited, and whose proofs are out now. */
   readonly proven?: readonly Uint8Array[];
+  /** Whether other witnesses count from now on: what is public waits for proofs that those have seen. */
+  readonly proveAgain?: boolean;
   /** Kits that may be fetched from now on. */
   readonly kits: readonly KitRecord[];
 }

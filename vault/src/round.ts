@@ -14,7 +14,7 @@ import { parseStatement } from "@viafabric/revocation";
 import { decodeManifest, type Manifest, OperationError, parseNote } from "@viafabric/schemas";
 import { assemble, parseSigned, type TrustedState } from "@viafabric/tuf";
 import { type AdoptedRotation, readRotation } from "./adopt-rotation.ts";
-import { type Adoption, adoptedFiles, adoptedKeys, readAdoption } from "./adopt-targets.ts";
+import { type Adoption, adoptedFiles, adoptedKeys, adoptedPolicy, readAdoption } from "./adopt-targets.ts";
 import { BATCH_LIST_LINES, batchListFile, bundleFiles, trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import { type Issue, readIssue, readIssuedBatch, readyEvent } from "./issue.ts";
@@ -76,7 +76,9 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     ...(rotation && { root: rotation.root }),
   };
   const online = await onlineMetadata(desk, base, changed, note);
-  const { note: checkpoint, checkpoint: enough } = await desk.cosign(base.trusted.policyText);
+  // Whoever reads what comes out now reads it under the policy that comes out with it.
+  const policyText = (adoption && adoptedPolicy(adoption)) ?? base.trusted.policyText;
+  const { note: checkpoint, checkpoint: enough } = await desk.cosign(policyText);
   const fresh = { events: issue ? [issue.event] : [], statusEvents: events };
   // What has waited is proven together with what is new; or the new waits, too.
   const before = await unprovenNow(desk);
@@ -93,7 +95,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     issue ? await issuePublication(desk, issue) : EMPTY_PUBLICATION,
     { ...EMPTY_PUBLICATION, immutable: adoption ? adoptedFiles(adoption) : [] },
     { ...EMPTY_PUBLICATION, roots: rotation ? rootFiles(rotation.root) : [] },
-    { ...EMPTY_PUBLICATION, immutable: proofs.files },
+    { ...EMPTY_PUBLICATION, hints: proofs.files },
     { ...EMPTY_PUBLICATION, immutable: await unpublishedTranscripts(desk) },
     status,
     online,
@@ -104,6 +106,7 @@ export async function publicationRound(desk: Desk, genesis?: FirstRound): Promis
     statusEvents: events.map(({ id }) => id),
     unproven: enough ? [] : idsOf(fresh),
     proven: enough ? idsOf(before) : [],
+    proveAgain: policyText !== base.trusted.policyText,
     kits: proofs.kits,
   });
   await desk.publishDecided();

@@ -534,14 +534,16 @@ function sequencerWrites(
     async finishPublication(id: number, at: number): Promise<void> {
       await transaction(async (tx) => {
         const row = await tx.publication.update({ where: { id }, data: { done: true } });
-        const { events, statusEvents, unproven = [], proven = [], kits } = whatOf(row.what);
+        const { events, statusEvents, unproven = [], proven = [], proveAgain, kits } = whatOf(row.what);
         for (const event of events) await moveEvent(tx, event, { state: "published", at });
         const state = "published";
         await tx.statusEvent.updateMany({ where: { id: { in: statusEvents.map(own) } }, data: { state } });
         await tx.unproven.createMany({ data: unproven.map((waiting) => ({ id: own(waiting) })), skipDuplicates: true });
         await tx.unproven.deleteMany({ where: { id: { in: proven.map(own) } } });
+        if (proveAgain) await unproveAll(tx);
         const rows = kits.map((kit) => ({ ...rowOf(kit), first: BigInt(kit.first), created: BigInt(kit.created) }));
-        await tx.kit.createMany({ data: rows });
+        // One that is proven again has its kits already.
+        await tx.kit.createMany({ data: rows, skipDuplicates: true });
         await tx.publicationFile.deleteMany({ where: { publicationId: id } });
       });
     },
@@ -592,6 +594,16 @@ function sequencerWrites(
       await db.nonce.deleteMany({ where: { expires: { lt: BigInt(now) } } });
     },
   };
+}
+
+/** Every batch and status event that is public waits for a proof, whatever it has. */
+async function unproveAll(tx: Queries): Promise<void> {
+  await tx.$executeRaw`
+    INSERT INTO "unproven" ("id")
+    SELECT "event_id" FROM "batch" JOIN "event" ON "event"."id" = "batch"."event_id"
+      WHERE "leaf_index" IS NOT NULL AND "event"."state" = 'published'
+    UNION SELECT "id" FROM "status_event" WHERE "state" = 'published'
+    ON CONFLICT DO NOTHING`;
 }
 
 async function findEvent(db: Queries, id: Uint8Array): Promise<EventRecord | undefined> {
@@ -825,6 +837,7 @@ interface WhatJson {
   readonly statusEvents: readonly string[];
   readonly unproven?: readonly string[];
   readonly proven?: readonly string[];
+  readonly proveAgain?: boolean;
   readonly kits: readonly (Omit<KitRecord, "id" | "manifestHash" | "station"> & {
     readonly id: string;
     readonly manifestHash: string;
@@ -832,12 +845,13 @@ interface WhatJson {
   })[];
 }
 
-function whatJson({ events, statusEvents, unproven, proven, kits }: PublishedWhat): Prisma.InputJsonValue {
+function whatJson({ events, statusEvents, unproven, proven, proveAgain, kits }: PublishedWhat): Prisma.InputJsonValue {
   const json: WhatJson = {
     events: events.map(formatHex),
     statusEvents: statusEvents.map(formatHex),
     unproven: (unproven ?? []).map(formatHex),
     proven: (proven ?? []).map(formatHex),
+    proveAgain: proveAgain ?? false,
     kits: kits.map((kit) => ({
       ...kit,
       id: formatHex(kit.id),
@@ -849,13 +863,14 @@ function whatJson({ events, statusEvents, unproven, proven, kits }: PublishedWha
 }
 
 function whatOf(value: Prisma.JsonValue): PublishedWhat {
-  const { events, statusEvents, unproven, proven, kits } = value as unknown as WhatJson;
+  const { events, statusEvents, unproven, proven, proveAgain, kits } = value as unknown as WhatJson;
   const ids = (list: readonly string[] = []) => list.map((id) => parseHex(id));
   return {
     events: ids(events),
     statusEvents: ids(statusEvents),
     unproven: ids(unproven),
     proven: ids(proven),
+    proveAgain: proveAgain ?? false,
     kits: kits.map((kit) => ({
       ...kit,
       id: parseHex(kit.id),

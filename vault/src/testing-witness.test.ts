@@ -10,7 +10,7 @@ import { after } from "node:test";
 import { formatVerifierKey, noteVerifier } from "@viafabric/schemas";
 import { Cosigner, openWitnessFolder, parseKnownLogs } from "@viafabric/transparency-log/witness";
 import { namedSigner } from "./fixtures.test.ts";
-import type { ListedWitness } from "./genesis.ts";
+import type { ListedWitness } from "./witness-change.ts";
 
 export interface TestWitness extends Required<ListedWitness> {
   /** Requests that it answered. */

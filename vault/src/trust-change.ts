@@ -66,7 +66,7 @@ const REMOVABLE: readonly Purpose[] = ["station", "release", "operator"];
 
 /**
  * @param value parsed JSON, {add: [card in base64], remove: [kid in hex], rotate: [{purpose, spki, class}],
- * profiles: [{file in base64, soft, hard}], policy: {path: base64}}, where the last three may be left out
+ * profiles: [{file in base64, soft, hard}], policy: {path: base64}, witnesses}; only add and remove are required
  * @throws FormatError ERR_TRUST_REQUEST, ERR_CARD, ERR_PROFILE
  */
 export function parseTrustChange(value: unknown): TrustChange {
@@ -82,14 +82,14 @@ export function parseTrustChange(value: unknown): TrustChange {
   const add = texts("add").map((text) => verifyEnrolmentCard(boundedCard(parseBase64(text))));
   const remove = texts("remove").map((text) => parseHex(text, 32));
   const rotate = parseSuccessors(fields.get("rotate") ?? []);
-  const content = parseContentChange(fields.get("profiles"), fields.get("policy"));
+  const content = parseContentChange(fields.get("profiles"), fields.get("policy"), fields.get("witnesses"));
   const changes = add.length + remove.length + rotate.length + content.profiles.length;
-  if (changes === 0 && !content.policy) throw wrong("nothing would change");
+  if (changes === 0 && !content.policy && !content.witnesses) throw wrong("nothing would change");
   if (add.some(({ role }) => role === "trustee")) throw wrong("a trustee joins by a new root, not by the key list");
   return { ...content, add, remove, rotate };
 }
 
-const MEMBERS: readonly string[] = ["add", "remove", "rotate", "profiles", "policy"];
+const MEMBERS: readonly string[] = ["add", "remove", "rotate", "profiles", "policy", "witnesses"];
 
 function parseSuccessors(value: unknown): readonly Successor[] {
   if (!Array.isArray(value) || value.length > ROTATED_BY_TARGETS.length)

@@ -1,17 +1,18 @@
 /** An authority whose policy asks for witnesses: what waits for them, what does not, and what stops at a contradiction. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFile, rename, rm } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { openKeystore } from "@viafabric/platform";
 import { formatBase64, parseNote } from "@viafabric/schemas";
-import { parsePolicy, parseProof, verifyCheckpoint, verifyProof } from "@viafabric/transparency-log";
+import { type LogPolicy, parsePolicy, parseProof, verifyCheckpoint, verifyProof } from "@viafabric/transparency-log";
 import { folderFetch } from "@viafabric/transparency-log/client";
 import { POLICY_PATH } from "@viafabric/tuf";
 import { namedSigner } from "./fixtures.test.ts";
 import { readPublished } from "./published.ts";
 import {
+  approveAs,
   approvedBatch,
   batchRequest,
   eventually,
@@ -21,7 +22,7 @@ import {
   statusEventOf,
   TRUSTEES,
 } from "./testing-vault.test.ts";
-import { startWitnesses } from "./testing-witness.test.ts";
+import { startWitnesses, type TestWitness } from "./testing-witness.test.ts";
 import { readSplit } from "./witnesses.ts";
 
 const [A] = TRUSTEES as [(typeof TRUSTEES)[0]];
@@ -113,6 +114,95 @@ test("kits and proofs wait for witnesses; heads, statements and suspensions do n
   const healed = (await vault.service.app.inject({ method: "GET", url: "/healthz" })).json();
   assert.equal(healed.waiting, undefined);
   assert.ok(witnesses[2]!.asked < asked + 60, "a witness is not flooded");
+});
+
+test("other witnesses by the trustees' word: they are asked, and what is public is proven to them again", async () => {
+  const witnesses = await startWitnesses(5);
+  const [w1, w2, w3, ...others] = witnesses as [TestWitness, TestWitness, TestWitness, ...TestWitness[]];
+  const vault = await foundedVault({ witnesses: [w1, w2, w3], quorum: 2 });
+  await vault.start();
+  const operator = await openKeystore(vault.home.operator, OPERATOR);
+  const batch = `/events/${await approvedBatch(vault, operator, 2)}`;
+  await reaches(vault, batch, "proven");
+  const second = `/events/${await approvedBatch(vault, operator, 1)}`;
+  const suspension = await suspend(vault, 0);
+  await reaches(vault, second, "proven");
+  await reaches(vault, suspension, "proven");
+  const { leafIndex } = await vault.send(undefined, "GET", suspension);
+  const files = folderFetch(vault.home.public);
+  const proofs = ["batch/0/log.proof", "batch/1/log.proof", `revocation/event/${leafIndex}`];
+  const { policy: before } = await publishedBy(vault);
+  const served = async () => (await vault.service.app.inject({ url: "/public/batch/0/log.proof" })).body;
+  const firstServed = await served();
+  const isProven = async (policy: LogPolicy, name: string) => {
+    const proof = (await files(name))!;
+    try {
+      verifyProof(policy, parseProof(proof).extra!, proof);
+      return true;
+    } catch (error) {
+      assert.equal((error as { code?: string }).code, "ERR_WITNESS_QUORUM");
+      return false;
+    }
+  };
+  const vaultUrl = await vault.service.app.listen({ port: 0, host: "127.0.0.1" });
+  const passphrase = path.join(path.dirname(vault.home.root), "passphrase");
+  await writeFile(passphrase, OPERATOR, { mode: 0o600 });
+  const witnessCommand = async (...args: readonly string[]) => {
+    const at = ["--home", vault.home.root, "--vault", vaultUrl, "--passphrase-file", passphrase, "--json"];
+    const file = path.join(import.meta.dirname, "main.js");
+    return new Promise<{ code: unknown; output: string; errors: string }>((resolve) => {
+      execFile(process.execPath, [file, "witnesses", ...args, ...at], (error, output, errors) =>
+        resolve({ code: error?.code ?? 0, output, errors }),
+      );
+    });
+  };
+  const joining = others.flatMap(({ vkey, url }) => ["--witness", `${vkey}+${url}`]);
+  assert.equal(JSON.parse((await witnessCommand()).output).witnesses.length, 3);
+  for (const [args, code] of [
+    [["--without", "w1", "--without", "w2"], "ERR_TRUST_CHANGE"],
+    [["--quorum", "1"], "ERR_TRUST_CHANGE"],
+    [[...joining, "--without", "w1", "--without", "w2"], "ERR_WITNESS"],
+  ] as const) {
+    const refused = await witnessCommand(...args);
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.output + refused.errors, new RegExp(`"${code}"`));
+  }
+  const weaker = { add: [], remove: [], witnesses: { add: [], remove: [], quorum: 1 } };
+  await assert.rejects(vault.send(operator, "POST", "/trust-requests", weaker), /ERR_TRUST_CHANGE/);
+
+  for (const witness of others) witness.know((await files("log.vkey"))!);
+  const proposed = await witnessCommand(...joining, "--without", "w1", "--without", "w2");
+  assert.equal(proposed.code, 0, proposed.errors);
+  const event: string = JSON.parse(proposed.output).event;
+  // They knew the log when they were asked; when it comes to it they do not answer.
+  for (const witness of others) witness.mode = "down";
+  for (const trustee of TRUSTEES.slice(0, 2)) await approveAs(vault, trustee, event);
+  await reaches(vault, batch, "unproven");
+  const { policy } = await publishedBy(vault);
+  assert.deepEqual(
+    policy.witnesses.map(({ name }) => name),
+    ["w3", "w4", "w5"],
+  );
+  for (const name of proofs) assert.equal(await isProven(policy, name), false, `${name} before they answer`);
+  const [asked1, asked2] = [w1.asked, w2.asked];
+  for (const witness of others) witness.mode = "honest";
+  await reaches(vault, batch, "proven");
+  await reaches(vault, suspension, "proven");
+  for (const name of proofs) {
+    assert.equal(await isProven(policy, name), true, `${name} is proven to the new ones`);
+    assert.equal(await isProven(before, name), false, `${name} is not proven by those that went`);
+  }
+  assert.ok(verifyCheckpoint(policy, (await files("log/checkpoint"))!).witnesses.length >= 2);
+  assert.deepEqual([w1.asked, w2.asked], [asked1, asked2], "those that went are not asked");
+  // What an auditor without our memory says of the proofs that were made again.
+  const audit = path.join(import.meta.dirname, "../../auditor/dist/main.js");
+  const verdict = await new Promise<string>((resolve) => {
+    const args = [audit, "all", vault.home.public, "--root", vault.home.pinnedRoot, "--json"];
+    execFile(process.execPath, args, (error, output, errors) => resolve(`${error?.code ?? 0} ${output} ${errors}`));
+  });
+  assert.match(verdict, /^0 /);
+  assert.ok((await askKit(vault, 1)).kit, "the station's kit is the one it was, newly proven");
+  assert.notEqual(await served(), firstServed, "the old proof is not served from memory");
 });
 
 test("a contradiction stops signing and issuing, across restarts, until a person has looked", async () => {

@@ -8,6 +8,7 @@ import {
   PROFILE_BYTES_MAX,
   parseHex,
   sha256,
+  URI_LENGTH_MAX,
 } from "@viafabric/schemas";
 import { CARD_BYTES_MAX, TRUSTEES_MAX } from "@viafabric/tuf";
 import type { FastifyInstance } from "fastify";
@@ -19,6 +20,7 @@ import { validateRequests } from "../issuance.ts";
 import { REQUEST_STATES, type RequestRecord } from "../records.ts";
 import { nextRoles, parseRotationChange } from "../rotation.ts";
 import { nextKeys, parseTrustChange, ROTATED_BY_TARGETS } from "../trust-change.ts";
+import { WITNESSES_MAX } from "../witness-change.ts";
 import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 /** 100,000 subjects of a did:key each. */
@@ -26,6 +28,9 @@ const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
 /** 64 cards and a policy bundle, in base64. */
 const TRUST_BYTES_MAX = 8 * 1024 * 1024;
 const REQUESTS_MAX = 100;
+/** Of a name of 255 characters. */
+const VERIFIER_KEY_LENGTH_MAX = 320;
+const WITNESS_NAME_LENGTH_MAX = 64;
 /** P-256, the longer of the two kinds. */
 const SPKI_BYTES_MAX = 91;
 
@@ -48,6 +53,15 @@ const SUCCESSOR = object({
 });
 
 const PROFILE_CHANGE = object({ file: base64(PROFILE_BYTES_MAX), soft: WHOLE, hard: WHOLE });
+
+const WITNESS_CHANGE = object(
+  {
+    add: list(object({ vkey: text(VERIFIER_KEY_LENGTH_MAX), url: text(URI_LENGTH_MAX) }), WITNESSES_MAX),
+    remove: list(text(WITNESS_NAME_LENGTH_MAX), WITNESSES_MAX),
+    quorum: WHOLE,
+  },
+  ["quorum"],
+);
 
 export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void {
   const { store } = deps;
@@ -84,7 +98,7 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
       config: { who: ["operator"] },
       bodyLimit: TRUST_BYTES_MAX,
       schema: {
-        summary: "Ask for a change of the key list, the capability profiles or the policy bundle",
+        summary: "Ask for a change of keys, capability profiles, the policy bundle or the witnesses of the log",
         description: "The vault draws up the next targets and puts them before the trustees.",
         body: object(
           {
@@ -93,8 +107,9 @@ export function requestRoutes(app: FastifyInstance, deps: AppDependencies): void
             rotate: list(SUCCESSOR, 3),
             profiles: list(PROFILE_CHANGE, 64),
             policy: { type: "object", additionalProperties: base64(POLICY_BYTES_MAX), maxProperties: POLICY_FILES_MAX },
+            witnesses: WITNESS_CHANGE,
           },
-          ["rotate", "profiles", "policy"],
+          ["rotate", "profiles", "policy", "witnesses"],
         ),
         response: responses(object({ id: HEX_32 }), 202),
       },
