@@ -122,7 +122,7 @@ export function trustOf(state: TrustedState, settings: NodeSettings): Trust {
 export async function loadState(home: NodeHome): Promise<NodeState> {
   const trust = await loadOr(async () => trustOf(await loadTrust(trustFolder(home), home.pinned), home.settings));
   const batches = trust ? await loadBundles(home, trust) : [];
-  const status = trust && (await loadOr(() => loadStatus(home, trust)));
+  const status = trust && (await loadOr(() => loadStatus(home, trust)))?.state;
   return { authority: home.authority, trust, batches, status, clockFloor: await loadClockFloor(trustFolder(home)) };
 }
 
@@ -200,11 +200,18 @@ export async function storeStatus(home: NodeHome, note: Uint8Array, status: Stat
   await writeFileDurable(statusFile(home), encodeCbor([note, snapshots, older]), PRIVATE_FILE);
 }
 
-export async function loadStatus(home: NodeHome, trust: Trust): Promise<StatusState | undefined> {
+/** The newest statement as a signed note, and what the node makes of it. */
+export interface HeldStatus {
+  readonly note: Uint8Array;
+  readonly state: StatusState;
+}
+
+export async function loadStatus(home: NodeHome, trust: Trust): Promise<HeldStatus | undefined> {
   const bytes = await readFileIfPresent(statusFile(home), STATUS_BYTES_MAX);
   if (!bytes) return undefined;
-  const [note, snapshots, older] = asArray(decodeCbor(bytes), 3);
-  const verified = verifyStatement(asBytes(note), trust);
+  const [first, snapshots, older] = asArray(decodeCbor(bytes), 3);
+  const note = asBytes(first);
+  const verified = verifyStatement(note, trust);
   const { statement } = verified;
   const [p0, p1, p2] = asArray(snapshots, 3).map((file, plane) => {
     return verifySnapshot(asBytes(file), signedSet(statement, plane as Plane));
@@ -214,7 +221,8 @@ export async function loadStatus(home: NodeHome, trust: Trust): Promise<StatusSt
     return [...layers, { logSize: statement.log.size, set: signed.set }];
   };
   const [older0, older1] = asArray(older, 2);
-  return statusState(verified, [p0!, p1!, p2!], [layersOf(older0, p0!), layersOf(older1, p1!)]);
+  const state = statusState(verified, [p0!, p1!, p2!], [layersOf(older0, p0!), layersOf(older1, p1!)]);
+  return { note, state };
 }
 
 function asLayer(value: CborValue, universe: number): HeldLayer {

@@ -52,6 +52,7 @@ import {
 } from "@viafabric/verifier";
 import { type FoundBatch, findBatch } from "./find-batch.ts";
 import {
+  type HeldStatus,
   heldSequences,
   loadBundle,
   loadStatus,
@@ -165,8 +166,9 @@ async function refreshFrom(home: NodeHome, fetch: FetchFile, options: RefreshOpt
 }
 
 async function refreshStatus(home: NodeHome, trust: Trust, fetch: FetchFile): Promise<StatusState> {
-  const previous = await loadHeldStatus(home, trust);
-  const note = await need(fetch, LATEST_PATH);
+  const held = await loadHeldStatus(home, trust);
+  const previous = held?.state;
+  const note = await need(fetch, LATEST_PATH, held?.note);
   const statement = statementOf(note);
   if (previous?.verified.text === parseNote(note).text) return previous;
   const floor = await fetchFloor(trust, fetch);
@@ -181,7 +183,7 @@ async function refreshStatus(home: NodeHome, trust: Trust, fetch: FetchFile): Pr
 }
 
 /** A damaged status file is like none: the floor in the head still binds. */
-async function loadHeldStatus(home: NodeHome, trust: Trust): Promise<StatusState | undefined> {
+async function loadHeldStatus(home: NodeHome, trust: Trust): Promise<HeldStatus | undefined> {
   try {
     return await loadStatus(home, trust);
   } catch (error) {
@@ -354,8 +356,8 @@ async function fetchBundle(fetch: FetchFile, seq: number): Promise<BundleFiles> 
   };
 }
 
-async function need(fetch: FetchFile, path: string): Promise<Uint8Array> {
-  const bytes = await fetch(path);
+async function need(fetch: FetchFile, path: string, held?: Uint8Array): Promise<Uint8Array> {
+  const bytes = await fetch(path, undefined, held);
   if (!bytes) throw new OperationError("ERR_FETCH", `the source has no ${quote(path)}`);
   return bytes;
 }

@@ -35,7 +35,7 @@ export async function listen(listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** A static server over a map, whose answers may be spoilt. */
+/** A static server over a map, whose answers may be spoilt. It knows no tags, as many do not. */
 export function serve(files: Files, answer = (response: ServerResponse, bytes: Uint8Array) => response.end(bytes)) {
   return listen((request, response) => {
     const bytes = files.get(request.url!.slice(1));

@@ -7,14 +7,24 @@
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readFileIfPresent } from "@viafabric/platform";
-import { OperationError, quote } from "@viafabric/schemas";
+import { formatHex, OperationError, quote, sha256 } from "@viafabric/schemas";
 import { BUNDLE_BYTES_MAX } from "./entry-bundle.ts";
 
 /**
  * @returns undefined when the source has no such file. @param path below the log's folder, with forward slashes
  * @param bytesMax where the caller knows a lower limit than that of any file
+ * @param held what the caller has under this name: a source that has the same may say so instead of sending it. One that
+ * says so and lies holds news back, as it could by sending the old bytes again
  */
-export type FetchFile = (path: string, bytesMax?: number) => Promise<Uint8Array | undefined>;
+export type FetchFile = (path: string, bytesMax?: number, held?: Uint8Array) => Promise<Uint8Array | undefined>;
+
+/**
+ * The entity tag (RFC 9110, 8.8.3) of a published file: half of its SHA-256. Whoever holds a file can name it to a server
+ * without having kept what that server once called it; a server with tags of its own just sends the file.
+ */
+export function entityTag(bytes: Uint8Array): string {
+  return `"${formatHex(sha256(bytes)).slice(0, 32)}"`;
+}
 
 /** The largest file of a log is an entry bundle; the files beside a log (a batch's leaves) fit as well. */
 export const FETCH_BYTES_MAX = BUNDLE_BYTES_MAX;
@@ -54,7 +64,7 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
   }
   const { bytesMax = FETCH_BYTES_MAX, secondsMax = FETCH_SECONDS_MAX, stallSecondsMax = STALL_SECONDS_MAX } = options;
   const { attemptsMax = FETCH_ATTEMPTS_MAX } = options;
-  return async (file, fileBytesMax = bytesMax) => {
+  return async (file, fileBytesMax = bytesMax, held) => {
     const url = new URL(checkedPath(file), base);
     const limits = {
       bytes: Math.min(bytesMax, fileBytesMax),
@@ -63,7 +73,7 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
     };
     for (let attempt = 1; ; attempt++) {
       try {
-        return await fetchOnce(url, limits);
+        return await fetchOnce(url, limits, held);
       } catch (error) {
         const retryable = error instanceof OperationError && error.retryable;
         if (!retryable || attempt >= attemptsMax) throw error;
@@ -75,7 +85,7 @@ export function httpFetch(baseUrl: string, options: HttpFetchOptions = {}): Fetc
 
 /** One below another: `subFolder(fetch, "log")` asks for `log/checkpoint` when asked for `checkpoint`. */
 export function subFolder(fetch: FetchFile, folder: string): FetchFile {
-  return (file, bytesMax) => fetch(`${folder}/${file}`, bytesMax);
+  return (file, bytesMax, held) => fetch(`${folder}/${file}`, bytesMax, held);
 }
 
 interface Limits {
@@ -84,13 +94,15 @@ interface Limits {
   readonly stallMs: number;
 }
 
-async function fetchOnce(url: URL, limits: Limits): Promise<Uint8Array | undefined> {
+async function fetchOnce(url: URL, limits: Limits, held?: Uint8Array): Promise<Uint8Array | undefined> {
   const stall = new StallWatch(limits.stallMs);
   try {
     const signal = AbortSignal.any([AbortSignal.timeout(limits.ms), stall.signal]);
-    const response = await fetch(url, { signal, redirect: "manual" });
+    const headers = held ? { "if-none-match": entityTag(held) } : {};
+    const response = await fetch(url, { signal, redirect: "manual", headers });
     if (response.status === 200) return await readBody(url, response, limits.bytes, stall);
     await response.body?.cancel();
+    if (response.status === 304 && held) return held;
     if (response.status === 404 || response.status === 410) return undefined;
     const later = response.status >= 500 || response.status === 429;
     throw new OperationError("ERR_FETCH", `${url} answered ${response.status}`, { retryable: later });

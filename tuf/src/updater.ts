@@ -15,9 +15,10 @@ import { HEAD_PATH, METADATA_BYTES_MAX } from "./metadata.ts";
 
 /**
  * Reads a file of the published tree, e.g. `tuf/metadata/timestamp.json`. Undefined means that there is none.
- * A failed network throws an OperationError. `bytesMax` is checked again by the caller.
+ * A failed network throws an OperationError. `bytesMax` is checked again by the caller. `held` is what the caller has
+ * under this name; a source that has the same may give it back without reading it again.
  */
-export type FetchFile = (path: string, bytesMax: number) => Promise<Uint8Array | undefined>;
+export type FetchFile = (path: string, bytesMax: number, held?: Uint8Array) => Promise<Uint8Array | undefined>;
 
 export interface RefreshedMetadata {
   /** Those fetched this time, in order. */
@@ -36,6 +37,7 @@ export type CachedMetadata = { readonly root: Uint8Array } & {
 /** Never resolved: the scheme and host only make tuf-js's URLs complete. */
 const BASE = "https://repository.invalid/";
 const METADATA_FOLDER = "tuf/metadata/";
+const TIMESTAMP_FILE = `${METADATA_FOLDER}timestamp.json`;
 /** A node that slept for years still catches up; a server that never ends does not. */
 const ROOT_ROTATIONS_MAX = 256;
 
@@ -49,7 +51,7 @@ export async function refreshMetadata(
   try {
     for (const [role, bytes] of Object.entries(cached))
       if (bytes) await writeFile(path.join(folder, `${role}.json`), bytes);
-    const fetcher = new FetcherOver(fetch);
+    const fetcher = new FetcherOver(fetch, cached.timestamp);
     try {
       await runUpdater(folder, fetcher, now);
     } catch (error) {
@@ -96,9 +98,12 @@ class FetcherOver implements Fetcher {
   /** What truly went wrong: tuf-js pastes it into the text of another error. */
   failure: CodedError | undefined;
   readonly #fetch: FetchFile;
+  readonly #timestamp: Uint8Array | undefined;
 
-  constructor(fetch: FetchFile) {
+  /** @param timestamp the held one: the only metadata file that keeps its name when it changes */
+  constructor(fetch: FetchFile, timestamp: Uint8Array | undefined) {
     this.#fetch = fetch;
+    this.#timestamp = timestamp;
   }
 
   async downloadBytes(url: string, bytesMax: number): Promise<Buffer> {
@@ -119,7 +124,8 @@ class FetcherOver implements Fetcher {
 
   async #read(name: string, bytesMax: number): Promise<Uint8Array | undefined> {
     try {
-      const bytes = await this.#fetch(name, bytesMax);
+      const held = name === TIMESTAMP_FILE ? this.#timestamp : undefined;
+      const bytes = await this.#fetch(name, bytesMax, held);
       if (bytes && bytes.length > bytesMax)
         throw new FormatError("ERR_METADATA", `${quote(name)} has ${bytes.length} bytes`);
       return bytes;

@@ -6,7 +6,7 @@
  */
 import path from "node:path";
 import { readFileIfPresent } from "@viafabric/platform";
-import { formatHex, sha256 } from "@viafabric/schemas";
+import { entityTag } from "@viafabric/transparency-log/client";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { CHECKPOINT_PATH, STATUS_PATH, TIMESTAMP_PATH } from "./publisher.ts";
 
@@ -36,7 +36,7 @@ export function servePublicFiles(app: FastifyInstance, folder: string, prefix = 
     if (known) return known;
     const bytes = await readFileIfPresent(path.join(folder, name), FILE_BYTES_MAX).catch(() => undefined);
     if (!bytes) return undefined;
-    const file = { etag: `"${formatHex(sha256(bytes)).slice(0, 32)}"`, bytes };
+    const file = { etag: entityTag(bytes), bytes };
     if (isMutable(name) || bytes.length > CACHED_FILE_BYTES_MAX) return file;
     cache.set(name, file);
     cachedBytes += bytes.length;
