@@ -132,6 +132,39 @@ test("a log behind a web server is verified the same way", async () => {
   }
 });
 
+/** A first copy that breaks down half-way is replaced by the next; one that shows something false is not. */
+async function auditMirrors(folder: string, root: string): Promise<void> {
+  let answers = 0;
+  const spoil = (url: string, bytes: Buffer) => {
+    if (url.startsWith("/false/log/tile/entries/")) bytes[bytes.length >> 1]! ^= 1;
+    return bytes;
+  };
+  const server = createServer(({ url = "" }, response) => {
+    if (url.startsWith("/broken/") && answers++ > 8) return response.writeHead(503).end();
+    return readFile(path.join(folder, url.replace(/^\/(broken|false)/, ""))).then(
+      (bytes) => response.end(spoil(url, bytes)),
+      () => response.writeHead(404).end(),
+    );
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  try {
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const helped = await run("all", `${url}/broken/`, "--mirror", folder, "--root", root, "--json");
+    assert.equal(helped.code, 0, helped.stderr);
+    assert.ok(answers > 8, "the first copy was read until it broke down");
+    const { verdict, source, failures } = JSON.parse(helped.stdout);
+    assert.deepEqual([verdict, source, failures[0].code], ["verified", folder, "ERR_FETCH"]);
+    assert.match(helped.stderr, /broken.* could not be read/);
+    const serial = await run("serial", "12", `${url}/broken/`, "--mirror", folder, "--root", root, "--json");
+    assert.deepEqual([serial.code, JSON.parse(serial.stdout).source], [0, folder]);
+    const refused = await run("all", `${url}/false/`, "--mirror", folder, "--root", root, "--json");
+    assert.deepEqual([refused.code, JSON.parse(refused.stdout).source], [1, `${url}/false/`]);
+  } finally {
+    server.closeAllConnections();
+    await new Promise((done) => server.close(done));
+  }
+}
+
 test("an authority is audited whole from its pinned root, and one flipped bit exits with 1", async () => {
   const authority = await TestAuthority.active();
   const folder = path.join(home, "authority");
@@ -152,6 +185,7 @@ test("an authority is audited whole from its pinned root, and one flipped bit ex
   assert.deepEqual([found.index, found.batch.seq, found.approval.signers.length], [12, 1, 3]);
   assert.equal(await readFile(path.join(home, "token.proof"), "utf8"), found.proof);
   assert.equal((await run("serial", "9999", folder, "--root", root)).code, 4);
+  await auditMirrors(folder, root);
   const checkpoint = path.join(folder, "log", "checkpoint");
   const compared = await run("compare", checkpoint, folder, "--vkey", path.join(folder, "log.vkey"));
   assert.deepEqual([compared.code, compared.stdout.slice(0, 4)], [0, "SAME"]);

@@ -18,11 +18,25 @@ import { htmlReport } from "./html-report.ts";
 import { seeCheckpoint, type WhoseLog } from "./open-log.ts";
 import { findSerial } from "./serial.ts";
 import { allAsJson, asJson, serialAsJson, showAll, showFindings, showLog, showSerial, showVerdict } from "./show.ts";
-import { fetchOf, openSource, readPolicy } from "./source.ts";
+import { fetchOf, openSource, readFirst, readPolicy } from "./source.ts";
 import { startTrust } from "./trust-start.ts";
 import { callWebhook, parseSeconds, sightOf } from "./watch.ts";
 import { readPinned, WHOLE, type WholeOptions, wholeAudit } from "./whole.ts";
 import { addWitnessCommands } from "./witness-cli.ts";
+
+interface FromMirrors {
+  readonly mirror?: readonly string[];
+}
+
+const MIRROR = [
+  "--mirror <source>",
+  "another copy, read as a whole when those before cannot be; may be repeated",
+  (source: string, list: readonly string[] = []): readonly string[] => [...list, source],
+] as const;
+
+const noter =
+  (out: Output) => (failure: { readonly source: string; readonly code: string; readonly message: string }) =>
+    out.note(`${failure.source} could not be read: ${failure.code}: ${failure.message}`);
 
 const audit = program("via audit", "Check an authority's public log and decisions without trusting the service");
 
@@ -104,18 +118,27 @@ for (const { name, description, argument, details } of WHOLE) {
     .option("--authority <hex>", "the authority, where the pinned root is not version 1")
     .option("--html <file>", "write the report as one HTML file, too")
     .addHelpText("after", details)
-    .action(async (text: string, options: WholeOptions, command: Command) => {
+    .action(async (text: string, options: WholeOptions & FromMirrors, command: Command) => {
       const out = outputOf(command);
-      const { report, seconds } = await wholeAudit(out, text, options);
+      const read = await readFirst(
+        [text, ...(options.mirror ?? [])],
+        (from) => wholeAudit(out, from, options),
+        noter(out),
+      );
+      const { report, seconds } = read.value;
       if (options.html !== undefined) {
-        const html = htmlReport(report, text, Math.floor(Date.now() / 1000));
+        const html = htmlReport(report, read.source, Math.floor(Date.now() / 1000));
         await writeFileDurable(options.html, utf8(html));
       }
-      out.result(allAsJson(report, seconds), () => showAll(out, report, seconds));
+      const { source, failures } = read;
+      out.result({ ...allAsJson(report, seconds), source, failures }, () => showAll(out, report, seconds));
       if (report.verdict === "refused") process.exitCode = EXIT.refused;
     });
   // File by file means every file: there is nothing to go on from.
-  if (name === "all") whole.option("--state <folder>", "go on where the last audit with this folder stopped");
+  if (name === "all") {
+    whole.option("--state <folder>", "go on where the last audit with this folder stopped");
+    whole.option(...MIRROR);
+  }
 }
 
 audit
@@ -126,6 +149,7 @@ audit
   .requiredOption("--root <file>", "the pinned root: where trust starts")
   .option("--authority <hex>", "the authority, where the pinned root is not version 1")
   .option("--out <file>", "write the proof as a tlog-proof file with the entry as extra")
+  .option(...MIRROR)
   .addHelpText(
     "after",
     `
@@ -139,12 +163,15 @@ Exit codes: 0 found, 1 refused, 2 usage, 4 not found or not readable`,
   )
   .action(async (token: string, text: string, options: SerialOptions, command: Command) => {
     const out = outputOf(command);
-    const published = fetchOf(text);
-    const start = await startTrust(published, await readPinned(options));
+    const pinned = await readPinned(options);
     const wanted = /^(?:0|[1-9][0-9]{0,9})$/.test(token) ? Number(token) : token;
-    const serial = await findSerial(published, start, wanted);
-    if (options.out !== undefined) await writeFileDurable(options.out, serial.proof);
-    out.result(serialAsJson(serial), () => showSerial(out, serial, options.out));
+    const find = async (from: string) => {
+      const published = fetchOf(from);
+      return findSerial(published, await startTrust(published, pinned), wanted);
+    };
+    const { value, source, failures } = await readFirst([text, ...(options.mirror ?? [])], find, noter(out));
+    if (options.out !== undefined) await writeFileDurable(options.out, value.proof);
+    out.result({ ...serialAsJson(value), source, failures }, () => showSerial(out, value, options.out));
   });
 
 audit
@@ -230,7 +257,7 @@ Exit codes: 0 it fits, 1 alarm, 2 usage, 4 not readable`,
 
 addWitnessCommands(audit);
 
-interface SerialOptions {
+interface SerialOptions extends FromMirrors {
   readonly root: string;
   readonly authority?: string;
   readonly out?: string;

@@ -1,7 +1,7 @@
 /** What `via audit` is pointed at: a folder or a web address, of the published tree or of the log alone. */
 
 import { readFileIfPresent } from "@viafabric/platform";
-import { OperationError, parseUtf8, parseVerifierKey, quote } from "@viafabric/schemas";
+import { CodedError, OperationError, parseUtf8, parseVerifierKey, quote } from "@viafabric/schemas";
 import { CHECKPOINT_PATH, type LogPolicy, parsePolicy, policyOfLog } from "@viafabric/transparency-log";
 import { type FetchFile, folderFetch, httpFetch, subFolder } from "@viafabric/transparency-log/client";
 import type { AuditSource } from "./audit-log.ts";
@@ -21,6 +21,46 @@ export async function openSource(text: string): Promise<AuditSource> {
 
 export function fetchOf(text: string): FetchFile {
   return /^https?:\/\//.test(text) ? httpFetch(text) : folderFetch(text);
+}
+
+export interface ReadFrom<T> {
+  readonly value: T;
+  readonly source: string;
+  /** Of the copies asked before. */
+  readonly failures: readonly { readonly source: string; readonly code: string; readonly message: string }[];
+}
+
+/** More addresses than a person keeps up to date. */
+const SOURCES_MAX = 16;
+/** The copy has no log, or nobody answers. Whatever else an audit ends with says something about the copy. */
+const UNREADABLE: readonly string[] = ["ERR_FETCH", "ERR_LOG_FILE", "ERR_FILE"];
+
+/**
+ * The whole work over the first copy that can be read. What does not verify there is what the audit is for, so it ends
+ * the search: another copy must not make it good. Nor is one copy completed from another; `compare` sets two side by side.
+ * @param told of a copy that could not be read, before the next is tried
+ * @throws what the last one failed with, where none could be read; anything else at once
+ */
+export async function readFirst<T>(
+  sources: readonly string[],
+  work: (source: string) => Promise<T>,
+  told: (failure: ReadFrom<T>["failures"][number]) => void,
+): Promise<ReadFrom<T>> {
+  if (sources.length > SOURCES_MAX || new Set(sources).size < sources.length)
+    throw new OperationError("ERR_USAGE", `name 1 to ${SOURCES_MAX} different sources, not ${sources.length}`);
+  const failures: ReadFrom<T>["failures"][number][] = [];
+  for (const [i, source] of sources.entries()) {
+    try {
+      return { value: await work(source), source, failures };
+    } catch (error) {
+      const unreadable = error instanceof CodedError && UNREADABLE.includes(error.code);
+      if (!unreadable || i === sources.length - 1) throw error;
+      const failure = { source, code: error.code, message: error.message };
+      failures.push(failure);
+      told(failure);
+    }
+  }
+  throw new OperationError("ERR_USAGE", "name a source");
 }
 
 /** @param vkey the key itself, or a file that holds it; @param policyFile a log policy with witnesses */

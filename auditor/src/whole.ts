@@ -36,6 +36,9 @@ Examples
   via audit all https://vault.example/public/ --root root.json
   via audit all .via/vault/public --root root.json --state audits/vault
   via audit all /media/stick --root root.json --html report.html --json
+  via audit all https://vault.example/public/ --mirror https://mirror.example/vault/ --root root.json
+
+One copy is read as a whole. A mirror is asked when the copy before it cannot be read; what does not verify is a verdict.
 ${EXITS}`,
   },
   {
