@@ -459,7 +459,9 @@ async function askFor(
 ): Promise<void> {
   const operator = await openOperator(home, options.passphraseFile);
   const client = new VaultClient(options.vault, authority, now);
-  const requested = await sendRequest(client, operator, route, body, whole("--seconds", options.seconds));
+  const requested = await sendRequest(client, operator, route, body, whole("--seconds", options.seconds), (text) =>
+    out.note(text),
+  );
   out.result(requested, () => {
     out.line(`Proposed to the trustees:\n\n  ${requested.words}\n\n  ${requested.event}\n`);
     out.line(`Each trustee:  via trustee sign ${requested.event} --vault ${options.vault}`);

@@ -37,6 +37,8 @@ export interface NotifierDependencies {
 }
 
 const IDLE_MS = 5000;
+/** Far longer than anything is news or is tried again, so that a clock that is set back tells nothing twice. */
+const KEPT_SECONDS = 30 * 86_400;
 /** From half a minute on, doubled each time: together about a day. */
 const RETRY_SECONDS = 30;
 const ATTEMPTS_MAX = 12;
@@ -102,6 +104,11 @@ export class Notifier {
         news.filter(wants).map((each) => ({ id: each.id, channel: name, body: JSON.stringify(each), at: each.at })),
       ),
       at,
+    );
+    // An alarm stays news for as long as its life goes on, however old it is.
+    await store.forgetNotifications(
+      at - KEPT_SECONDS,
+      news.map(({ id }) => id),
     );
     for (let told = 0; told < TOLD_MAX && !this.#ending.signal.aborted; told++) {
       if (!(await this.#tellNext())) return;

@@ -255,6 +255,25 @@ test("alarms at 50 and 80 % of each lifetime, and at its end; each once", async 
   assert.deepEqual(all, ["root", "targets", "batches", "snapshot", "timestamp", "revocations", "issuer"]);
 });
 
+test("what is no news any more is forgotten after a month; an alarm whose life goes on is not told again", async () => {
+  const vault = await testVault();
+  const { received, url } = await receiver();
+  const { channels } = await channelsFor({ webhooks: [hook(url, { on: ["lifetime"] })] });
+  const root = expiryOf("root", NOW - 60 * DAY, NOW + 40 * DAY, NOW);
+  await notifier(vault, channels, [root, expiryOf("timestamp", NOW - 20 * DAY, NOW + 10 * DAY, NOW)]).observer.look();
+  assert.equal(received.length, 2);
+  for (const [days, rows] of [
+    [15, 2],
+    [35, 1],
+    [36, 1],
+  ] as const) {
+    vault.clock.now = NOW + days * DAY;
+    await notifier(vault, channels, [root]).observer.look();
+    assert.equal((await stateIn(vault)).length, rows, `after ${days} days`);
+  }
+  assert.equal(received.length, 2, "nothing is told twice");
+});
+
 test("the past is not told to whoever is named today", async () => {
   const vault = await testVault();
   const { received, url } = await receiver();

@@ -92,6 +92,7 @@ export interface Requested {
 /**
  * Sends a request and waits for its proposal. While another proposal of the same role is before the trustees, it waits.
  * @param path `requests` for batches, `trust-requests` for a change of the key list, `rotation-requests` for another root
+ * @param note says what it waits for, when it waits
  * @throws VerificationError ERR_BATCH_REFUSED; OperationError ERR_TIMEOUT
  */
 export async function sendRequest(
@@ -100,15 +101,35 @@ export async function sendRequest(
   path: RequestPath,
   body: unknown,
   secondsMax: number,
+  note: (text: string) => void = () => {},
 ): Promise<Requested> {
+  // Before the request is made, so that it is never the request's own.
+  const ahead = await proposalAhead(vault, path);
   const { id } = await vault.post(path, body, operator);
-  const event = await poll(secondsMax, `proposal yet for request ${String(id)}`, async () => {
+  const behind = ahead === undefined ? "" : `: it waits until proposal ${ahead} has ended`;
+  let told = ahead === undefined;
+  const event = await poll(secondsMax, `proposal yet for request ${String(id)}${behind}`, async () => {
     const request = await vault.find(`requests/${id}`);
     if (request?.state === "refused") throw new VerificationError("ERR_BATCH_REFUSED", String(request.refusal));
-    return typeof request?.event === "string" ? request.event : undefined;
+    if (typeof request?.event === "string") return request.event;
+    if (!told) note(`request ${String(id)} is taken${behind}`);
+    told = true;
+    return undefined;
   });
   const found = await vault.find(`events/${event}`);
   return { id: String(id), event, words: String(found?.words) };
+}
+
+/** What a request waits for: an open proposal of its role; a rotation for any, and any for a rotation. */
+async function proposalAhead(vault: VaultClient, path: RequestPath): Promise<string | undefined> {
+  const roles = {
+    requests: ["batches", "root"],
+    "trust-requests": ["targets", "root"],
+    "rotation-requests": ["batches", "targets", "root"],
+  };
+  const { events } = (await vault.find("events?state=open")) ?? {};
+  const open = (events ?? []) as readonly { readonly id: string; readonly role: string }[];
+  return open.find(({ role }) => roles[path].includes(role))?.id;
 }
 
 /**

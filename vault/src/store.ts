@@ -590,6 +590,12 @@ function sequencerWrites(
       return (await db.notification.updateMany({ where: { state: "sending" }, data })).count;
     },
 
+    /** Old rows of what is no news any more. @param news ids that are told again once their rows are gone */
+    async forgetNotifications(before: number, news: readonly string[]): Promise<void> {
+      const where = { at: { lt: BigInt(before) }, state: { not: "sending" }, id: { notIn: [...news] } };
+      await db.notification.deleteMany({ where });
+    },
+
     async forgetNonces(now: number): Promise<void> {
       await db.nonce.deleteMany({ where: { expires: { lt: BigInt(now) } } });
     },
