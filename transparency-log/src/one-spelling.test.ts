@@ -26,6 +26,7 @@ import { formatPolicy, parsePolicy } from "./policy.ts";
 import { formatProof, parseProof } from "./proof.ts";
 import { entriesOf, formatSegment, parseSegment, parseSegmentName, segmentName } from "./staging.ts";
 import { parseTilePath, tilePath } from "./tile.ts";
+import { formatAddCheckpoint, parseAddCheckpoint } from "./witness-protocol.ts";
 
 const seed = freshSeed();
 const RUNS = 3000;
@@ -61,6 +62,10 @@ const FORMATS: Readonly<Record<string, readonly [good: Uint8Array, again: (bytes
   "proof file": [
     formatProof({ index: 69_999, hashes, checkpoint: note, extra: utf8("entry") }),
     (bytes) => formatProof(parseProof(bytes)),
+  ],
+  "request to a witness": [
+    utf8(formatAddCheckpoint({ oldSize: 256, proof: hashes, note })),
+    (bytes) => utf8(formatAddCheckpoint(parseAddCheckpoint(bytes))),
   ],
   "tile path": [utf8("tile/0/x001/x234/067.p/112"), (bytes) => utf8(tilePath(parseTilePath(parseUtf8(bytes))))],
   "bundle path": [utf8("tile/entries/x001/067"), (bytes) => utf8(tilePath(parseTilePath(parseUtf8(bytes))))],

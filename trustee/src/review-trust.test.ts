@@ -199,6 +199,8 @@ test("witnesses that come and go are told by their keys, and a weaker quorum is 
     ["groups of groups", utf8(nested), "ERR_LOG_POLICY"],
   ];
   for (const [what, next, code] of weaker) assert.throws(() => review(three, next), coded(code, what));
+  const all = policyOf("log", ["one", "two", "three"], 3);
+  assert.throws(() => review(all, three), coded("ERR_PROPOSAL_POLICY", "a majority, and fewer than before"));
   // What was never a majority need not become one.
   assert.match(review(policyOf("log", ["one", "two"], 1), policyOf("log", ["one", "two", "three"], 1)), /joins/);
 });
