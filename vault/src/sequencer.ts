@@ -7,7 +7,7 @@
  * old proposals and new ones.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CodedError, formatHex, OperationError, type PublicKey } from "@viafabric/schemas";
+import { CodedError, formatHex, OperationError, type PublicKey, VerificationError } from "@viafabric/schemas";
 import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX, type ProposalRole } from "@viafabric/tuf";
 import { hasRoomForBatches, noRoomMessage } from "./admission.ts";
 import { logRotation, readRotation } from "./adopt-rotation.ts";
@@ -17,7 +17,7 @@ import { Desk, type DeskDependencies } from "./desk.ts";
 import { validateRequests } from "./issuance.ts";
 import { logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
-import { whyDisallowed, whyOvertaken } from "./obsolete.ts";
+import { isSigned, whyDisallowed, whyOvertaken } from "./obsolete.ts";
 import { provingRound } from "./proofs.ts";
 import {
   isRenewalDue,
@@ -144,7 +144,7 @@ export class Sequencer {
     const shortage = unlogged ? await this.#shortageFor(ready, state.accepted.batches) : undefined;
     if (shortage !== undefined && this.#shortage === undefined) this.#deps.report(shortage, {});
     this.#shortage = shortage;
-    if (unlogged && shortage === undefined) return this.#issue(ready);
+    if (unlogged && shortage === undefined) return this.#issueOrPutAside(ready);
     if (await this.#logEvents()) return "status events logged";
     if (await this.#logTranscripts()) return "transcripts logged";
     const logged = await store.statusEvents("logged", 1);
@@ -212,6 +212,25 @@ export class Sequencer {
     if (proposal.role !== "batches" || accepted >= proposal.version) return undefined;
     const free = await this.#deps.freeBytes();
     return hasRoomForBatches(free) ? undefined : noRoomMessage(free);
+  }
+
+  /**
+   * Whoever can write to the database can call a proposal ready that trustees did not sign. The signer refuses it, and
+   * would again; it must not stand in the way of every other for ever.
+   */
+  async #issueOrPutAside(event: EventRecord): Promise<string> {
+    try {
+      return await this.#issue(event);
+    } catch (error) {
+      const refused = error instanceof VerificationError && error.code === "ERR_THRESHOLD";
+      if (!refused || isSigned(event, this.#desk.need().trusted)) throw error;
+      const reason = `${error.code}: ${error.message}`;
+      this.#deps.report("a proposal called ready was not signed by its quorum", {
+        event: formatHex(event.proposal.id),
+        reason,
+      });
+      return this.#supersede(event, reason);
+    }
   }
 
   async #issue(event: EventRecord): Promise<string> {

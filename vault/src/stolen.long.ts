@@ -97,19 +97,27 @@ async function forgedQuorum(): Promise<void> {
   const { sig } = await signMetadata(THIEF, bytes);
   const asOther = { keyid: (await signMetadata(OTHER, bytes)).keyid, sig };
   const metadata = assemble(bytes, [honest, asOther]);
-  const set = (state: string, file: Uint8Array | null) =>
-    database.query(`UPDATE "event" SET "state" = $1, "metadata" = $2 WHERE "id" = $3`, [
-      state,
-      file && Buffer.from(file),
-      Buffer.from(event, "hex"),
-    ]);
-  await set("ready", metadata);
-  await refusedWith(/of the 2 distinct keys needed/, "the signer's refusal");
+  await database.query(`UPDATE "event" SET "state" = 'ready', "metadata" = $1 WHERE "id" = $2`, [
+    Buffer.from(metadata),
+    Buffer.from(event, "hex"),
+  ]);
+  const reason = await eventually(async () => {
+    vault.service.sequencer.wake();
+    const { state, endReason } = await vault.send(undefined, "GET", `/events/${event}`);
+    return state === "superseded" ? String(endReason) : undefined;
+  }, "the proposal put aside");
+  assert.match(reason, /^ERR_THRESHOLD: .*of the 2 distinct keys needed/);
   assert.deepEqual(await world(), before);
-  await set("open", null);
-  await approveAs(vault, ONE, event);
-  await approveAs(vault, OTHER, event);
-  await published(event);
+  assert.ok(vault.reports.some((line) => line.includes("not signed by its quorum")));
+  // What was asked for is planned again, and nothing is in its way.
+  const again = await eventually(async () => {
+    const { requests } = await vault.send(undefined, "GET", "/requests");
+    const [newest] = requests as { readonly event?: string }[];
+    return newest?.event === event ? undefined : newest?.event;
+  }, "another proposal");
+  await approveAs(vault, ONE, again);
+  await approveAs(vault, OTHER, again);
+  await published(again);
 }
 
 async function exchangedSubject(): Promise<void> {
