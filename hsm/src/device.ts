@@ -34,7 +34,7 @@ export class Device {
   #era: Era;
   #anchor: Handle | undefined;
   /** Started ahead, and only while `#ready`. */
-  #nextLogin: LoginThread | undefined;
+  readonly #nextLogins: LoginThread[] = [];
   #ready = false;
   /** The module could not be started again. */
   #broken = false;
@@ -88,13 +88,13 @@ export class Device {
   /** From now on a login that is lost shall be had again at once: for a token that many signatures are asked of. */
   keepReady(): void {
     this.#ready = true;
-    this.#nextLogin ??= new LoginThread(this.module);
+    while (this.#nextLogins.length < LOGINS_AHEAD) this.#nextLogins.push(new LoginThread(this.module));
   }
 
   /** Waits for calls under way. */
   close(): Promise<void> {
     return this.#gate.alone(async () => {
-      await this.#nextLogin?.end();
+      await Promise.all(this.#nextLogins.map((thread) => thread.end()));
       this.#refused ??= new HsmError("ERR_HSM_DEVICE", "the token was closed", { fault: "final" });
       if (!this.#broken && this.#anchor) this.#closeAnchor(this.#anchor);
       this.module.release();
@@ -109,8 +109,7 @@ export class Device {
     this.#anchor = undefined;
     this.#anchor = attempt("open a session", () => library.C_OpenSession(slot, CK.CKF_SERIAL_SESSION));
     try {
-      const thread = this.#nextLogin ?? new LoginThread(this.module);
-      this.#nextLogin = undefined;
+      const thread = this.#nextLogins.shift() ?? new LoginThread(this.module);
       await thread.login(slot, this.#options);
     } catch (error) {
       if (error instanceof HsmError && error.fault !== "final") throw error;
@@ -149,5 +148,8 @@ export class Device {
     }
   }
 }
+
+/** A device that fails fails again soon, before another thread has started. */
+const LOGINS_AHEAD = 2;
 
 const BROKEN = { fault: "device" } as const;

@@ -1,19 +1,21 @@
 /**
  * The throw-away thread that logs the process in (see `LoginThread` in pkcs11.ts): it alone ever holds the PIN.
  *
- * Login state belongs to the process, not to a thread, so the main thread's sessions are logged in when this ends.
+ * Login state belongs to the process, not to a thread, so the main thread's sessions are logged in when this ends. A
+ * token that lost its login signs nothing until a thread like this one has started, and most of that is loading code:
+ * so it imports the binding and the file, and nothing of the house, which takes longer than the login itself.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { ckrOf } from "./ckr.ts";
-import { CK, type LoginAnswer, type LoginData, loadLibrary } from "./pkcs11.ts";
-import { readSecretFile } from "./secret-file.ts";
+import { CK, loadBinding } from "./binding.ts";
+import type { LoginAnswer, LoginData } from "./pkcs11.ts";
+import { readSecret } from "./secret.ts";
 
 // The main thread has initialised the module; doing it here as well would crash it.
-const library = await loadLibrary(workerData);
+const library = await loadBinding(workerData);
 
-async function login({ slot, pinFile, pin: typed }: LoginData): Promise<void> {
+function login({ slot, pinFile, pin: typed }: LoginData): void {
   if (pinFile === undefined && typed === undefined) throw new Error("no PIN was given");
-  const pin = typed ?? (await readSecretFile(pinFile!));
+  const pin = typed ?? readSecret(pinFile!);
   const session = library.C_OpenSession(Buffer.from(slot), CK.CKF_SERIAL_SESSION);
   try {
     library.C_Login(session, CK.CKU_USER, pin);
@@ -22,13 +24,14 @@ async function login({ slot, pinFile, pin: typed }: LoginData): Promise<void> {
   }
 }
 
-function reply(answer: LoginAnswer): void {
-  parentPort?.postMessage(answer);
+function answerTo(request: LoginData): LoginAnswer {
+  try {
+    login(request);
+    return { ok: true };
+  } catch (error) {
+    if (!(error instanceof Error)) return { ok: false, code: undefined, reason: "" };
+    return { ok: false, code: (error as { readonly code?: unknown }).code, reason: error.message };
+  }
 }
 
-parentPort!.once("message", async (request: LoginData) => {
-  await login(request).then(
-    () => reply({ ok: true }),
-    (error: unknown) => reply({ ok: false, ckr: ckrOf(error), reason: error instanceof Error ? error.message : "" }),
-  );
-});
+parentPort!.once("message", (request: LoginData) => parentPort!.postMessage(answerTo(request)));

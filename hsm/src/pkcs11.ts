@@ -1,62 +1,19 @@
 /**
- * The only door to `pkcs11js`: loading a PKCS#11 module, slots, sessions, login.
+ * A PKCS#11 module in this process: loading it, slots, tokens, login.
  *
- * The binding is an optional native package and is loaded when a module is opened, so everything else in the house
- * works on machines without it. Rules that keep native code from crashing the process: only the main thread
- * initialises and finalises a module (two first C_Initialize at once crash SoftHSM), and `close()`, which unloads the
- * library, is never called.
+ * Rules that keep native code from crashing the process: only the main thread initialises and finalises a module (two
+ * first C_Initialize at once crash SoftHSM), and `close()`, which unloads the library, is never called.
  */
-import { stat } from "node:fs/promises";
 import path from "node:path";
 import { Worker } from "node:worker_threads";
 import { readFileBounded } from "@viafabric/platform";
 import { type DeviceInfo, formatHex, OperationError, sha256 } from "@viafabric/schemas";
 import type { Attribute, Handle, PKCS11, Version } from "pkcs11js";
-import { CKR_USER_ALREADY_LOGGED_IN, ckrError, hsmError } from "./ckr.ts";
+import { CK, loadBinding } from "./binding.ts";
+import { CKR_USER_ALREADY_LOGGED_IN, ckrError, ckrOf, hsmError } from "./ckr.ts";
 
 export type { Attribute, Handle };
-
-/** PKCS#11 v3.1 names that the binding does not have, or that we want without loading it. */
-export const CK = {
-  CKA_CLASS: 0x0,
-  CKA_TOKEN: 0x1,
-  CKA_PRIVATE: 0x2,
-  CKA_LABEL: 0x3,
-  CKA_VALUE: 0x11,
-  CKA_KEY_TYPE: 0x100,
-  CKA_ID: 0x102,
-  CKA_SENSITIVE: 0x103,
-  CKA_ENCRYPT: 0x104,
-  CKA_DECRYPT: 0x105,
-  CKA_WRAP: 0x106,
-  CKA_UNWRAP: 0x107,
-  CKA_SIGN: 0x108,
-  CKA_SIGN_RECOVER: 0x109,
-  CKA_VERIFY: 0x10a,
-  CKA_DERIVE: 0x10c,
-  CKA_EXTRACTABLE: 0x162,
-  CKA_LOCAL: 0x163,
-  CKA_NEVER_EXTRACTABLE: 0x164,
-  CKA_ALWAYS_SENSITIVE: 0x165,
-  CKA_EC_PARAMS: 0x180,
-  CKA_EC_POINT: 0x181,
-  CKO_PUBLIC_KEY: 2,
-  CKO_PRIVATE_KEY: 3,
-  CKK_EC: 3,
-  CKK_EC_EDWARDS: 0x40,
-  CKM_EC_KEY_PAIR_GEN: 0x1040,
-  CKM_ECDSA: 0x1041,
-  CKM_EC_EDWARDS_KEY_PAIR_GEN: 0x1055,
-  CKM_EDDSA: 0x1057,
-  CKF_OS_LOCKING_OK: 2,
-  CKF_RW_SESSION: 2,
-  CKF_SERIAL_SESSION: 4,
-  CKF_TOKEN_INITIALIZED: 0x400,
-  CKS_RO_USER_FUNCTIONS: 1,
-  CKS_RW_USER_FUNCTIONS: 3,
-  CKU_SO: 0,
-  CKU_USER: 1,
-} as const;
+export { CK };
 
 /** The largest vendor libraries are some tens of megabytes. */
 const MODULE_BYTES_MAX = 256 * 1024 * 1024;
@@ -101,29 +58,13 @@ export async function openModule(file: string): Promise<Module> {
   };
 }
 
-/** For a worker thread: the module that the main thread has initialised already. */
+/** For a worker thread: the module that the main thread has initialised already. @throws OperationError ERR_HSM_MODULE */
 export async function loadLibrary(file: string): Promise<PKCS11> {
-  const binding = await import("pkcs11js").catch((cause: unknown) => {
-    throw new OperationError(
-      "ERR_HSM_MODULE",
-      "the PKCS#11 binding is missing: install a C++ compiler and make, then run `npm rebuild pkcs11js`",
-      { cause },
-    );
-  });
-  const found = await stat(file).catch(() => undefined);
-  if (!found?.isFile()) {
-    throw new OperationError(
-      "ERR_HSM_MODULE",
-      `there is no PKCS#11 module at ${file}: install the device's software (for tests: apt-get install softhsm2)`,
-    );
-  }
-  const library = new binding.PKCS11();
   try {
-    library.load(file);
+    return await loadBinding(file);
   } catch (cause) {
-    throw new OperationError("ERR_HSM_MODULE", `${file} is not a PKCS#11 module that loads here`, { cause });
+    throw new OperationError("ERR_HSM_MODULE", cause instanceof Error ? cause.message : String(cause), { cause });
   }
-  return library;
 }
 
 export interface TokenSlot {
@@ -254,9 +195,11 @@ export class LoginThread {
     const request: LoginData = { slot: new Uint8Array(slot), pinFile, pin };
     this.#worker.postMessage(request);
     const answer = await this.#answer.finally(() => this.#worker.terminate());
-    if (answer.ok || answer.ckr === CKR_USER_ALREADY_LOGGED_IN) return;
-    if (answer.ckr === undefined) throw new OperationError("ERR_HSM_PIN", answer.reason);
-    throw ckrError("log in to the token", answer.ckr, answer.reason);
+    if (answer.ok) return;
+    const ckr = ckrOf(Object.assign(new Error(answer.reason), { code: answer.code }));
+    if (ckr === CKR_USER_ALREADY_LOGGED_IN) return;
+    if (ckr === undefined) throw new OperationError("ERR_HSM_PIN", answer.reason);
+    throw ckrError("log in to the token", ckr, answer.reason);
   }
 
   async end(): Promise<void> {
@@ -270,7 +213,8 @@ export interface LoginData extends Readonly<Record<keyof PinSource, string | und
 
 export type LoginAnswer =
   | { readonly ok: true }
-  | { readonly ok: false; readonly ckr: number | undefined; readonly reason: string };
+  /** What the binding threw; or, without a code, why there is no PIN. */
+  | { readonly ok: false; readonly code: unknown; readonly reason: string };
 
 /** Runs calls into the module; what it throws becomes an OperationError. */
 export function attempt<T>(doing: string, calls: () => T): T {

@@ -67,14 +67,20 @@ export function openPool({ device, persistence, id, publicKey, workers }: PoolOp
       let first: { readonly error: unknown } | undefined;
       const signPack = async (thread: PoolThread, start: number, end: number): Promise<void> => {
         let done = start;
+        let faulty = false;
         await persistence.run(async (era, progress) => {
-          const { signatures: made, failure } = await thread.ask(packTask(era, messages.slice(done, end)));
-          for (let at = 0; at < made.length; at += SIGNATURE_BYTES) {
-            assert(signatures[done] === undefined && done < end);
-            signatures[done++] = made.slice(at, at + SIGNATURE_BYTES);
+          while (done < end) {
+            // After a fault one message shows whether the device is back; a whole pack would show it later.
+            const task = packTask(era, messages.slice(done, faulty ? done + 1 : end));
+            const { signatures: made, failure } = await thread.ask(task);
+            for (let at = 0; at < made.length; at += SIGNATURE_BYTES) {
+              assert(signatures[done] === undefined && done < end);
+              signatures[done++] = made.slice(at, at + SIGNATURE_BYTES);
+            }
+            if (made.length > 0) progress();
+            faulty = failure !== undefined;
+            if (failure) throw new HsmError(failure.code, failure.message, failure);
           }
-          if (made.length > 0) progress();
-          if (failure) throw new HsmError(failure.code, failure.message, failure);
         });
         assert.equal(done, end);
       };

@@ -33,7 +33,7 @@ const SIGNATURES_AT_ONCE = 64;
 
 /** @throws OperationError ERR_HSM_PIN when the passphrase file is unusable */
 export async function openSoftwareKeys({ software: folder, passphraseFile }: SoftwareReference): Promise<Hsm> {
-  const passphrase = await readSecretFile(passphraseFile);
+  const passphrase = readSecretFile(passphraseFile);
   const fileOf = (id: Uint8Array): string => {
     if (id.length === 0 || id.length > KEY_ID_BYTES_MAX) throw new RangeError(`a key id of ${id.length} bytes`);
     return path.join(folder, `${formatHex(id)}.json`);

