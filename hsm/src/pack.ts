@@ -1,5 +1,5 @@
 /** Packs of messages on their way to a signing thread, and what comes back. */
-import { concat, type OperationCode, SIGNATURE_BYTES } from "@viafabric/schemas";
+import { concatAll, type OperationCode, SIGNATURE_BYTES } from "@viafabric/schemas";
 import type { Fault } from "./ckr.ts";
 import type { Era } from "./device.ts";
 import type { KeySession } from "./key-session.ts";
@@ -37,7 +37,7 @@ export function packTask(era: Era, messages: readonly Uint8Array[]): PoolTask {
     end += message.length;
     ends[i] = end;
   });
-  return { era: { ...era, slot: new Uint8Array(era.slot) }, packed: concat(...messages), ends };
+  return { era: { ...era, slot: new Uint8Array(era.slot) }, packed: concatAll(messages), ends };
 }
 
 /**

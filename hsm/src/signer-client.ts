@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import {
   type CborMap,
   type CborValue,
-  concat,
+  concatAll,
   OperationError,
   type OwnClaims,
   SIGNATURE_BYTES,
@@ -136,7 +136,7 @@ export async function connect(socketPath: string): Promise<SignerClient> {
 
 function bodiesOf(tokens: readonly OwnClaims[]): Bodies {
   return {
-    ids: concat(...tokens.map(({ rctId }) => rctId)),
+    ids: concatAll(tokens.map(({ rctId }) => rctId)),
     subjects: tokens.map(({ subject }) => subject),
     confirmations: new Map(tokens.flatMap(({ confirmation }, i) => (confirmation ? [[i, confirmation]] : []))),
   };

@@ -7,7 +7,7 @@
  */
 import assert from "node:assert/strict";
 import {
-  concat,
+  concatAll,
   decodeManifest,
   encodeLeaf,
   hashLeaf,
@@ -118,7 +118,7 @@ export function bundleFiles(batch: SignedBatch, tokensBin: Uint8Array): readonly
   const folder = `batch/${batch.manifest.seq}`;
   return [
     { path: `${folder}/manifest.cbor`, bytes: batch.manifestBytes },
-    { path: `${folder}/leaves.bin`, bytes: concat(...batch.entries) },
+    { path: `${folder}/leaves.bin`, bytes: concatAll(batch.entries) },
     ...(tokensBin.length > 0 ? [{ path: `${folder}/tokens.bin`, bytes: tokensBin }] : []),
   ];
 }
@@ -133,7 +133,7 @@ export function growManifestTree(
   edge: TileEdge,
   manifestHashes: readonly Uint8Array[],
 ): { readonly edge: TileEdge; readonly files: readonly PublishedFile[] } {
-  const grown = growEdge(edge, concat(...manifestHashes.map(hashLeaf)));
+  const grown = growEdge(edge, concatAll(manifestHashes.map(hashLeaf)));
   const files = grown.tiles.map(({ tile, bytes }) => ({ path: `batches/${tilePath(tile)}`, bytes }));
   return { edge: grown.edge, files };
 }

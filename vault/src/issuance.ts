@@ -9,7 +9,7 @@
 import assert from "node:assert/strict";
 import {
   compareBytes,
-  concat,
+  concatAll,
   encodeHead,
   encodeManifest,
   type Floor,
@@ -148,7 +148,7 @@ export function planBatch(
   const manifest = { ...draft, root: rootOf(entries.map(hashLeaf)) };
   const manifestBytes = encodeManifest(manifest);
   const head = nextHead(state, manifestBytes, first + count, now);
-  const frozen = { manifest, manifestBytes, tokens, payloads, leaves: concat(...entries) };
+  const frozen = { manifest, manifestBytes, tokens, payloads, leaves: concatAll(entries) };
   return { ...frozen, uidKey, head, headBytes: encodeHead(head) };
 }
 

@@ -1,7 +1,7 @@
 /** From the database and the published files to the sealed kit of a station. */
 import path from "node:path";
 import { readFileBounded } from "@viafabric/platform";
-import { concat, utf8 } from "@viafabric/schemas";
+import { concatAll, utf8 } from "@viafabric/schemas";
 import { LOG_PROOF_BYTES_MAX, parsePolicy } from "@viafabric/transparency-log";
 import { proveInclusion } from "@viafabric/transparency-log/client";
 import { type NodeState, statusState } from "@viafabric/verifier";
@@ -19,7 +19,7 @@ export async function sealedKit(desk: Desk, record: KitRecord, publicKey: Uint8A
   const { head } = desk.need().trusted;
   const material = {
     batch: signed,
-    leaves: concat(...signed.entries),
+    leaves: concatAll(signed.entries),
     tokensBin,
     logProof: await readFileBounded(
       path.join(desk.deps.publicFolder, `batch/${batch.seq}/log.proof`),
