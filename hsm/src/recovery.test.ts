@@ -4,6 +4,7 @@ import { after, before, test } from "node:test";
 import { isValidSignature, OperationError, utf8 } from "@viafabric/schemas";
 import { BadDevice, EIGHT_CODES, KEY_ID, messagesOf } from "./faults-testkit.ts";
 import { Gate } from "./gate.ts";
+import { openHsm } from "./index.ts";
 import { Breaker, waitAfter } from "./recovery.ts";
 import { CORRUPT } from "./shim-testkit.ts";
 
@@ -40,6 +41,19 @@ for (const [code, name] of [
       assert.deepEqual([calls, logins, initialisations], [1, 0, 0]);
     }));
 }
+
+test("a PIN that is locked when the login must be had again is tried once, whoever asks", () =>
+  device.withPool(2, { when: "each", n: 1, codes: [0x101], loginCode: 0xa4 }, async (pool) => {
+    await assert.rejects(pool.signAll(MESSAGES), refused("ERR_HSM_PIN", false));
+    await assert.rejects(pool.signAll(MESSAGES), refused("ERR_HSM_PIN", false));
+    assert.equal(device.shim.counters().logins, 1);
+  }));
+
+test("a token whose PIN is locked is not opened, after one try", async () => {
+  device.shim.set({ loginCode: 0xa4 });
+  await assert.rejects(openHsm({ ...device.token, module: device.shim.module }), refused("ERR_HSM_PIN", false));
+  assert.equal(device.shim.counters().logins, 1);
+});
 
 function refused(code: string, retryable: boolean) {
   return (error: unknown) => {

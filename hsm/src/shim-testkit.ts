@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 /** As `struct control` in shim.c, field by field. */
-const FIELDS = ["delayMicroseconds", "serialise", "when", "n", "seed", "sticky", "codeCount"] as const;
+const FIELDS = ["delayMicroseconds", "serialise", "when", "n", "seed", "sticky", "loginCode", "codeCount"] as const;
 const CODES_MAX = 16;
 const COUNTERS = ["calls", "faults", "initialisations", "logins"] as const;
 const WORDS = FIELDS.length + CODES_MAX + COUNTERS.length;
@@ -28,6 +28,8 @@ export interface Faults {
   readonly seed?: number;
   /** Whether a device that reports itself gone stays so until the module is finalised. */
   readonly sticky?: boolean;
+  /** The CKR code that answers each login; without one the real module does. */
+  readonly loginCode?: number;
   /** They take turns. At most 16. */
   readonly codes?: readonly number[];
 }
@@ -55,11 +57,29 @@ export async function buildShim(folder: string, module: string): Promise<Shim> {
   return {
     module: library,
     set(faults) {
-      const { delayMicroseconds = 0, serialise = false, n = 0, seed = 0, sticky = false, codes = [] } = faults;
+      const {
+        delayMicroseconds = 0,
+        serialise = false,
+        n = 0,
+        seed = 0,
+        sticky = false,
+        loginCode = 0,
+        codes = [],
+      } = faults;
       if (codes.length > CODES_MAX) throw new RangeError(`${codes.length} codes`);
       const words = new Uint32Array(WORDS);
       const when = WHEN[faults.when ?? "never"];
-      words.set([delayMicroseconds, Number(serialise), when, n, seed, Number(sticky), codes.length, ...codes]);
+      words.set([
+        delayMicroseconds,
+        Number(serialise),
+        when,
+        n,
+        seed,
+        Number(sticky),
+        loginCode,
+        codes.length,
+        ...codes,
+      ]);
       writeSync(file, words, 0, words.byteLength, 0);
     },
     counters() {
