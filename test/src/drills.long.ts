@@ -4,12 +4,13 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { type Thief, thiefIn } from "./thief-testkit.ts";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = mkdtempSync(path.join(tmpdir(), "via-drill-"));
@@ -95,7 +96,13 @@ test("the runbook: ceremony, batch, rejection, rotations and stolen keys; one la
   const said: string[] = [];
   // What a person copies from one screen to the next command.
   const copied: Record<string, string> = { EVENT: "", AUTHORITY: "" };
+  let thief: Thief | undefined;
   for (const written of commands) {
+    if (written.includes("keys rotate timestamp")) {
+      thief = await thiefIn(path.join(home, "vault"));
+      after(() => thief?.close());
+      await meetThief(thief);
+    }
     let command = written.replaceAll(".via/", `${home}/`).replaceAll("8080", port);
     for (const [name, value] of Object.entries(copied))
       command = command.replaceAll(new RegExp(`\\b${name}\\b`, "g"), value);
@@ -116,11 +123,14 @@ test("the runbook: ceremony, batch, rejection, rotations and stolen keys; one la
     assertStep(written, result);
     const trustee = /trustee init .*trustees\/([0-9]+)$/.exec(written)?.[1];
     if (trustee !== undefined) copied[`KID${trustee}`] = String(result.kid);
-    if (/vault (request|propose|rotate|keys rotate|policy add)|trustee rotate/.test(written))
+    if (/vault (request|propose|rotate|keys rotate|policy add|profile add)|trustee rotate/.test(written))
       copied.EVENT = String(result.event);
     if (written.includes("trustee sheet")) copied.AUTHORITY = String((result.authority as { hex: string }).hex);
     if (written.includes("node device")) writeFileSync(path.join(home, "devices", "subjects.txt"), `${result.did}\n`);
   }
+  await leaveThief(thief!);
+  const catalogue = await (await fetch(`http://127.0.0.1:${port}/capabilities`)).text();
+  assert.match(catalogue, /"Maps on a GPU"/);
   // This authority asks for no witness: only a node that was told to may live with that.
   const strict = path.join(home, "strict");
   const root = path.join(home, "1.root.json");
@@ -131,6 +141,32 @@ test("the runbook: ceremony, batch, rejection, rotations and stolen keys; one la
   for (const secretText of [keystore, "a drill, and no secret"])
     assert.ok(!readFileSync(transcript, "utf8").includes(secretText), "no secret is in the transcript");
 });
+
+/** Of a version that no vault reaches in a life. */
+const FAR_AHEAD = 2 ** 31;
+
+function refreshVictim(from: string): Promise<Finished> {
+  return run("./via", ["node", "refresh", "--from", from, "--home", path.join(home, "victim"), "--json"]);
+}
+
+const codeOf = ({ exitCode, errors }: Finished) => [exitCode, /ERR_[A-Z_]+/.exec(errors)?.[0]];
+
+/** A node that is shown a version far ahead follows it, and then refuses every true one. */
+async function meetThief(thief: Thief): Promise<void> {
+  cpSync(path.join(home, "node2"), path.join(home, "victim"), { recursive: true });
+  await thief.fastForward(path.join(home, "vault/public"), path.join(home, "thief"), FAR_AHEAD);
+  const met = await refreshVictim(path.join(home, "thief"));
+  assert.equal(met.exitCode, 0, met.errors);
+  assert.deepEqual(codeOf(await refreshVictim(path.join(home, "vault/public"))), [1, "ERR_ROLLBACK"]);
+}
+
+/** Once other keys are in force, it follows the true files again, and what the stolen ones sign is nobody's. */
+async function leaveThief(thief: Thief): Promise<void> {
+  const healed = await refreshVictim(path.join(home, "vault/public"));
+  assert.equal(healed.exitCode, 0, healed.errors);
+  await thief.fastForward(path.join(home, "vault/public"), path.join(home, "thief2"), FAR_AHEAD + 1);
+  assert.deepEqual(codeOf(await refreshVictim(path.join(home, "thief2"))), [1, "ERR_THRESHOLD"]);
+}
 
 /** What a person would look at after some of the steps. */
 function assertStep(command: string, result: unknown): void {
@@ -144,7 +180,8 @@ function assertStep(command: string, result: unknown): void {
     assert.deepEqual(signers((result as unknown[])[0]), ["Carmen", "Dinesh", "Esi"]);
   if (command.includes("node policy")) {
     const { version, files } = result as { version: number; files: { path: string }[] };
-    assert.deepEqual([version, files.map(({ path: name }) => name)], [1, ["limits/basic.rego"]]);
+    const expected = command.includes("policies-next") ? 2 : 1;
+    assert.deepEqual([version, files.map(({ path: name }) => name)], [expected, ["limits/basic.rego"]]);
   }
   if (command.includes("--dry-run")) assert.equal((result as { dryRun: boolean }).dryRun, true);
   if (command.includes("2.root.json")) {
