@@ -9,7 +9,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CodedError, formatHex, OperationError, type PublicKey, VerificationError } from "@viafabric/schemas";
 import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX, type ProposalRole } from "@viafabric/tuf";
-import { hasRoomForBatches, noRoomMessage } from "./admission.ts";
+import { hasRoomForBatches, noRoomMessage, STATUS_EVENTS_OPEN_MAX } from "./admission.ts";
 import { logRotation, readRotation } from "./adopt-rotation.ts";
 import { logAdoption, readAdoption } from "./adopt-targets.ts";
 import { type BatchRequest, tokensOf } from "./batch-request.ts";
@@ -47,8 +47,6 @@ const FAILURE_MILLISECONDS_MIN = 500;
 const FAILURE_MILLISECONDS_MAX = 60_000;
 /** A statement is made a little before the next one is due, so that a punctual node never finds an old one. */
 const PUNCTUAL_SECONDS = 60;
-/** Status events looked at in one step. */
-const EVENTS_MAX = 100;
 const NONCE_SECONDS = 3600;
 const REQUEST_REFUSED = "request refused";
 /** What requests for a role are called. */
@@ -243,7 +241,7 @@ export class Sequencer {
 
   async #logEvents(): Promise<boolean> {
     let worked = false;
-    for (const event of await this.#deps.store.statusEvents("open", EVENTS_MAX)) {
+    for (const event of await this.#deps.store.statusEvents("open", STATUS_EVENTS_OPEN_MAX)) {
       const { outcome, reason } = await logStatusEvent(this.#desk, event);
       if (outcome === "refused") this.#deps.report("status event refused", { event: formatHex(event.id), reason });
       worked ||= outcome === "logged";
