@@ -156,15 +156,18 @@ const PASSPHRASE_BYTES_MAX = 1024;
  * A passphrase from a file, or typed without echo. Never from an argument or the environment: other users see those.
  * @throws OperationError ERR_PASSPHRASE when there is neither a file nor a terminal
  */
-export async function readPassphrase(file: string | undefined, prompt = "Passphrase: "): Promise<string> {
+export async function readPassphrase(
+  file: string | undefined,
+  prompt = "Passphrase: ",
+  option = "--passphrase-file",
+): Promise<string> {
   if (file !== undefined) {
     const text = Buffer.from(await readFileBounded(file, PASSPHRASE_BYTES_MAX)).toString("utf8");
     const passphrase = text.replace(/\r?\n$/, "");
     if (passphrase.length === 0) throw new OperationError("ERR_PASSPHRASE", `${file} is empty`);
     return passphrase;
   }
-  if (!process.stdin.isTTY)
-    throw new OperationError("ERR_PASSPHRASE", "no terminal to ask on; use --passphrase-file FILE");
+  if (!process.stdin.isTTY) throw new OperationError("ERR_PASSPHRASE", `no terminal to ask on; use ${option} FILE`);
   process.stderr.write(prompt);
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
   const terminal = createInterface({ input: process.stdin, output: silent, terminal: true });

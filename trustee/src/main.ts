@@ -86,7 +86,7 @@ Examples
     const home = homeAt(options.home);
     if (options.hsm !== undefined) {
       const place = tokenPlace(options.hsm);
-      const pin = await readPassphrase(options.pinFile, "PIN of the token: ");
+      const pin = await readPassphrase(options.pinFile, "PIN of the token: ", "--pin-file");
       const { key } = await initToken(home, options.name, place, pin, options.make);
       out.result({ card: home.card, kid: formatHex(key.kid) }, () => {
         out.line(`Your card is ${home.card}. Hand it to whoever sets up the authority; it holds no secret.`);

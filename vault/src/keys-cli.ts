@@ -1,7 +1,7 @@
 /** `via vault keys`: the authority's own keys, in its HSM or in files. */
 import path from "node:path";
 import { readSignerConfig } from "@viafabric/hsm/signer";
-import { type Command, Option, type Output, outputOf } from "@viafabric/platform";
+import { type Command, Option, type Output, outputOf, readPassphrase } from "@viafabric/platform";
 import {
   type Algorithm,
   formatBase64,
@@ -42,6 +42,7 @@ interface Options {
 interface TokenFlags {
   readonly class?: KeyClass;
   readonly pinFile?: string;
+  readonly askPin?: boolean;
 }
 
 interface MakeFlags extends Options, TokenFlags {
@@ -58,6 +59,7 @@ Examples
   via vault keys check                     ask the token for each key, its attributes and a signature
   via vault keys rotate issuer             make a new issuer key and ask the trustees for it
   via vault keys generate status           make one now, ask later with \`rotate\`
+  via vault keys check --ask-pin           with the PIN typed, where no file holds it
 
 A key that is followed is never deleted: trustees see until when it may sign. Every key that is made has a transcript in
 private/transcripts/, whose hash goes into the log.`,
@@ -70,6 +72,7 @@ private/transcripts/, whose hash goes into the log.`,
       now: tools.now(),
       ...(options.class && { keyClass: options.class }),
       ...(options.pinFile !== undefined && { pinFile: path.resolve(options.pinFile) }),
+      ...(options.askPin && { pin: await readPassphrase(undefined, "PIN of the token: ", "--pin-file") }),
     };
   };
 
@@ -96,6 +99,7 @@ private/transcripts/, whose hash goes into the log.`,
     .option("--record", "keep the transcript, to be logged")
     .addOption(classOption())
     .option(...PIN_FILE)
+    .option(...ASK_PIN)
     .action(async (options: Options & TokenFlags & { readonly record?: boolean }, command: Command) => {
       const home = homeAt(options.home);
       const ceremony = await ceremonyAt(home, options);
@@ -106,6 +110,7 @@ private/transcripts/, whose hash goes into the log.`,
     .addOption(algorithmOption())
     .addOption(classOption())
     .option(...PIN_FILE)
+    .option(...ASK_PIN)
     .action(async (role: string, options: MakeFlags, command: Command) => {
       const home = homeAt(options.home);
       const out = outputOf(command);
@@ -121,6 +126,7 @@ private/transcripts/, whose hash goes into the log.`,
     .addOption(algorithmOption())
     .addOption(classOption())
     .option(...PIN_FILE)
+    .option(...ASK_PIN)
     .action(async (role: string, options: Ask & MakeFlags, command: Command) => {
       const home = homeAt(options.home);
       const out = outputOf(command);
@@ -164,6 +170,7 @@ function showTranscript(out: Output, { transcripts }: Home, transcript: Transcri
   });
 }
 
+const ASK_PIN = ["--ask-pin", "ask for the token's PIN instead of reading a file"] as const;
 const PIN_FILE = ["--pin-file <file>", "the token's PIN, when the signer's own file cannot be read here"] as const;
 
 export function classOption(): Option {

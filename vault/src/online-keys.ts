@@ -75,6 +75,8 @@ export interface Ceremony {
   readonly keyClass?: KeyClass;
   /** In place of the one that the signer's configuration names: of a service, only the service can read it. */
   readonly pinFile?: string;
+  /** In place of any file: what a person typed. */
+  readonly pin?: string;
 }
 
 /**
@@ -119,11 +121,12 @@ async function hold(
   { hsm }: SignerConfig,
   action: TranscriptAction,
   keys: readonly CeremonyKey[],
-  { authority, now, keyClass, pinFile }: Ceremony,
+  { authority, now, keyClass, pinFile, pin }: Ceremony,
 ): Promise<Uint8Array> {
   const number = await nextTranscript(home.transcripts);
   const asked = keyClass && { class: keyClass };
-  const token = pinFile === undefined || "software" in hsm ? hsm : { ...hsm, pinFile };
+  const given = { ...(pinFile !== undefined && { pinFile }), ...(pin !== undefined && { pin }) };
+  const token = "software" in hsm ? hsm : { ...hsm, ...given };
   return performCeremony(token, { authority, number, made: now, action, tool: TOOL, ...asked, keys });
 }
 

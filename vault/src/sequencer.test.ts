@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { connect, formatSignerConfig, readSignerConfig, startSigner } from "@viafabric/hsm/signer";
 import { openKeystore } from "@viafabric/platform";
 import { decodeSetFile, parseStatement, parseUndoList, statementHash } from "@viafabric/revocation";
@@ -203,12 +206,36 @@ test("trustees admit another station; statements go on by themselves, and each n
   }
 });
 
+/** A terminal of its own, and a person who types the PIN when asked. @returns what the screen shows */
+async function checkKeysTyping(vault: LivingVault, pin: string): Promise<string> {
+  const main = fileURLToPath(new URL("./main.js", import.meta.url));
+  const command = [process.execPath, main, "keys", "check", "--ask-pin", "--home", vault.home.root];
+  const quoted = command.map((word) => `'${word}'`).join(" ");
+  const terminal = spawn("script", ["-qec", quoted, "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
+  let screen = "";
+  terminal.stdout.on("data", (chunk: Buffer) => {
+    const asked = screen.includes("PIN of the token");
+    screen += chunk.toString("utf8");
+    if (!asked && screen.includes("PIN of the token")) setTimeout(() => terminal.stdin.write(`${pin}\r`), 200);
+  });
+  await once(terminal, "close");
+  return screen;
+}
+
 test("keys of the HSM are followed by new ones: made, listed by trustees, in force with the files that name them", async () => {
   const vault = await foundedVault();
   await vault.start(2);
   const operator = await openKeystore(vault.home.operator, "only a test");
   await isPublished(vault, `/events/${await approvedBatch(vault, operator, 2)}`);
   const before = await publishedBy(vault);
+  const pin = (await readFile(path.join(vault.home.hsm, "pin"), "utf8")).trim();
+  const checked = await checkKeysTyping(vault, pin);
+  assert.ok(
+    checked.includes(formatHex(before.trusted.keys.find(({ purpose }) => purpose === "issuer")!.key.kid)),
+    checked,
+  );
+  assert.ok(!checked.includes(pin), "nobody who looks at the screen learns it");
+  assert.match(await checkKeysTyping(vault, "not the PIN"), /ERR_HSM_PIN/);
   const ceremony = { authority: vault.authority, now: vault.clock.now };
   const make = async (...[role, algorithm]: [RotatedKey, Algorithm]) => {
     return (await makeKey(vault.home, role, algorithm, ceremony)).keys[0]!.key;
