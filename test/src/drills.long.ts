@@ -11,6 +11,8 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Thief, thiefIn } from "./thief-testkit.ts";
+import { followVault, vaultClients } from "./tuf-clients/follow-vault.ts";
+import { skipReason } from "./tuf-clients/peers.ts";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = mkdtempSync(path.join(tmpdir(), "via-drill-"));
@@ -131,6 +133,13 @@ test("the runbook: ceremony, batch, rejection, rotations and stolen keys; one la
   await leaveThief(thief!);
   const catalogue = await (await fetch(`http://127.0.0.1:${port}/capabilities`)).text();
   assert.match(catalogue, /"Maps on a GPU"/);
+  // After all those roots, every client still comes from the first one to the last.
+  assert.ok(existsSync(path.join(home, "vault/public/root/5.root.json")), "two rotations, two keys of the metadata");
+  for (const each of await vaultClients()) {
+    const skipped = skipReason(each.client, each.peer);
+    if (skipped) t.diagnostic(String(skipped));
+    else await followVault(each, path.join(home, "vault/public"), path.join(home, "clients"));
+  }
   // This authority asks for no witness: only a node that was told to may live with that.
   const strict = path.join(home, "strict");
   const root = path.join(home, "1.root.json");
