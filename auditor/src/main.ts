@@ -18,7 +18,7 @@ import { htmlReport } from "./html-report.ts";
 import { seeCheckpoint, type WhoseLog } from "./open-log.ts";
 import { findSerial } from "./serial.ts";
 import { allAsJson, asJson, serialAsJson, showAll, showFindings, showLog, showSerial, showVerdict } from "./show.ts";
-import { fetchOf, openSource, readFirst, readPolicy } from "./source.ts";
+import { fetchOf, openSource, readFirst, readPolicy, type Unreadable } from "./source.ts";
 import { startTrust } from "./trust-start.ts";
 import { callWebhook, parseSeconds, sightOf } from "./watch.ts";
 import { readPinned, WHOLE, type WholeOptions, wholeAudit } from "./whole.ts";
@@ -35,8 +35,9 @@ const MIRROR = [
 ] as const;
 
 const noter =
-  (out: Output) => (failure: { readonly source: string; readonly code: string; readonly message: string }) =>
-    out.note(`${failure.source} could not be read: ${failure.code}: ${failure.message}`);
+  (out: Output) =>
+  ({ source, code, message }: Unreadable) =>
+    out.note(`${source} could not be read: ${code}: ${message}`);
 
 const audit = program("via audit", "Check an authority's public log and decisions without trusting the service");
 

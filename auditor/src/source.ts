@@ -3,7 +3,7 @@
 import { readFileIfPresent } from "@viafabric/platform";
 import { CodedError, OperationError, parseUtf8, parseVerifierKey, quote } from "@viafabric/schemas";
 import { CHECKPOINT_PATH, type LogPolicy, parsePolicy, policyOfLog } from "@viafabric/transparency-log";
-import { type FetchFile, folderFetch, httpFetch, subFolder } from "@viafabric/transparency-log/client";
+import { type FetchFile, folderFetch, httpFetch, MIRRORS_MAX, subFolder } from "@viafabric/transparency-log/client";
 import type { AuditSource } from "./audit-log.ts";
 
 /** A verifier key is one line. */
@@ -23,15 +23,20 @@ export function fetchOf(text: string): FetchFile {
   return /^https?:\/\//.test(text) ? httpFetch(text) : folderFetch(text);
 }
 
+/** A copy that could not be read. */
+export interface Unreadable {
+  readonly source: string;
+  readonly code: string;
+  readonly message: string;
+}
+
 export interface ReadFrom<T> {
   readonly value: T;
   readonly source: string;
   /** Of the copies asked before. */
-  readonly failures: readonly { readonly source: string; readonly code: string; readonly message: string }[];
+  readonly failures: readonly Unreadable[];
 }
 
-/** More addresses than a person keeps up to date. */
-const SOURCES_MAX = 16;
 /** The copy has no log, or nobody answers. Whatever else an audit ends with says something about the copy. */
 const UNREADABLE: readonly string[] = ["ERR_FETCH", "ERR_LOG_FILE", "ERR_FILE"];
 
@@ -44,11 +49,11 @@ const UNREADABLE: readonly string[] = ["ERR_FETCH", "ERR_LOG_FILE", "ERR_FILE"];
 export async function readFirst<T>(
   sources: readonly string[],
   work: (source: string) => Promise<T>,
-  told: (failure: ReadFrom<T>["failures"][number]) => void,
+  told: (failure: Unreadable) => void,
 ): Promise<ReadFrom<T>> {
-  if (sources.length > SOURCES_MAX || new Set(sources).size < sources.length)
-    throw new OperationError("ERR_USAGE", `name 1 to ${SOURCES_MAX} different sources, not ${sources.length}`);
-  const failures: ReadFrom<T>["failures"][number][] = [];
+  if (sources.length > MIRRORS_MAX || new Set(sources).size < sources.length)
+    throw new OperationError("ERR_USAGE", `name 1 to ${MIRRORS_MAX} different sources, not ${sources.length}`);
+  const failures: Unreadable[] = [];
   for (const [i, source] of sources.entries()) {
     try {
       return { value: await work(source), source, failures };

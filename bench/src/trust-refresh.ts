@@ -21,6 +21,8 @@ import { type Figure, figureOf } from "./figure.ts";
 const SIZES = [10, 1000, 100_000];
 const COLD_BYTES_MAX = 20_000;
 const IDLE_BYTES_MAX = 1000;
+/** Where a kilobyte is 1,024 bytes. */
+const UNTAGGED_BYTES_MAX = 1024;
 /** About a year of hourly publications: counters have as many digits as they will have in use. */
 const FIRST_VERSION = 9984;
 const TOKENS = 100;
@@ -43,7 +45,12 @@ export async function* trustRefresh(): AsyncGenerator<Figure> {
       figureOf({ bench: BENCH, figure, value, n: batches, note, ...(atMost !== undefined && { atMost }) });
     yield line("cold-bytes", cold.trust, "metadata, head, trust files and statement, from nothing", COLD_BYTES_MAX);
     yield line("idle-bytes", idle.trust, "the same, when nothing is new", IDLE_BYTES_MAX);
-    yield line("idle-bytes-untagged", untagged.trust, "the same, from a server without entity tags of ours");
+    yield line(
+      "idle-bytes-untagged",
+      untagged.trust,
+      "the same, from a server without entity tags of ours",
+      UNTAGGED_BYTES_MAX,
+    );
     yield line("next-batch-bytes", grown.trust, "the same, after one more batch and a new statement");
     yield line("next-batch-tile-bytes", grown.tiles, "tiles that prove the new head to extend the old one");
     yield line("cold-set-bytes", cold.sets, "status sets of a fresh node, with nothing revoked");

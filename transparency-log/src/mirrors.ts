@@ -28,7 +28,7 @@ export interface MirrorAnswer<T> {
 }
 
 /** More addresses than a person keeps up to date. */
-const MIRRORS_MAX = 16;
+export const MIRRORS_MAX = 16;
 /** Where there is another mirror, a failing one is not waited for longer than for a lost packet. */
 const ATTEMPTS_AMONG_SEVERAL = 2;
 
