@@ -2,9 +2,12 @@
  * `audit-authority`: `via audit all` over an authority with a million tokens, its time, its memory and the size of a
  * proof; and what it says when one bit anywhere is another one.
  */
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { formatNote, noteVerifier, parseNote, signNote } from "@viafabric/schemas";
+import { LOG, seededSigner } from "@viafabric/test/authority";
+import { formatProof, parseProof, verifyProof, witnessPolicy } from "@viafabric/transparency-log";
 import { type Figure, figureOf, seeded } from "./figure.ts";
 import { hashingAlone, TOKENS } from "./log-load.ts";
 import { inFolder, runNode } from "./run.ts";
@@ -50,7 +53,6 @@ async function whole(home: string): Promise<Figure[]> {
   const floor = hashingAlone();
   const { report, rssBytes } = await audit(home);
   if (report.verdict !== "verified" || report.counts.token !== TOKENS) throw new Error(JSON.stringify(report.findings));
-  const proof = await stat(path.join(home, "public", "batch", "9", "log.proof"));
   const common = { bench: BENCH, n: TOKENS } as const;
   return [
     figureOf({
@@ -67,14 +69,48 @@ async function whole(home: string): Promise<Figure[]> {
       atMost: 300,
       note: "the most the audit's process ever took",
     }),
-    figureOf({
-      ...common,
-      figure: "proof-bytes",
-      value: proof.size,
-      atMost: 1300,
-      note: "log.proof of the last batch as an edge reads it: its leaf, 20 hashes, the signed checkpoint",
-    }),
+    ...(await proofs(await readFile(path.join(home, "public", "batch", "9", "log.proof")))),
   ];
+}
+
+/** Time of the cosignatures; any is as long. */
+const COSIGNED = 1_800_000_000;
+
+/**
+ * The proof of the last batch in three sizes, each cosigned and verified under a policy that asks for those witnesses.
+ * The goal speaks of what a log must hand out: a C2SP tlog-proof with one log line and one cosignature. The leaf as
+ * `extra`, which a bundle carries for its reader, and a second witness are choices of an authority on top of it.
+ */
+async function proofs(published: Uint8Array): Promise<Figure[]> {
+  const measure = async (figure: string, witnesses: number, withLeaf: boolean, atMost?: number) => {
+    const bytes = await cosigned(published, witnesses, withLeaf);
+    const parts = [withLeaf ? ["the batch leaf"] : [], `${parseProof(bytes).hashes.length} hashes`, "one log line"];
+    const note = `tlog-proof of the last batch: ${parts.flat().join(", ")}, cosignatures: ${witnesses}`;
+    const goal = atMost === undefined ? {} : { atMost };
+    return figureOf({ bench: BENCH, figure, value: bytes.length, n: TOKENS, note, ...goal });
+  };
+  return [
+    await measure("proof-bytes", 1, false, 1300),
+    await measure("proof-bytes-bundle", 0, true),
+    await measure("proof-bytes-bundle-one-witness", 1, true),
+    await measure("proof-bytes-bundle-two-witnesses", 2, true),
+  ];
+}
+
+async function cosigned(published: Uint8Array, witnesses: number, withLeaf: boolean): Promise<Uint8Array> {
+  const { extra: leaf, index, hashes, checkpoint } = parseProof(published);
+  const { text, signatures } = parseNote(checkpoint);
+  const signers = Array.from({ length: witnesses }, (_, i) => {
+    const name = `w${i + 1}`;
+    const signer = seededSigner(name);
+    return { name, signer, verifier: noteVerifier(`witness.example/${name}`, signer.publicKey, 4) };
+  });
+  const lines = signers.map(({ signer, verifier }) => signNote(text, verifier.name, signer, COSIGNED));
+  const note = formatNote({ text, signatures: [...signatures, ...(await Promise.all(lines))] });
+  const bytes = formatProof({ ...(withLeaf && { extra: leaf! }), index, hashes, checkpoint: note });
+  const log = { verifier: noteVerifier(signatures[0]!.name, LOG.publicKey) };
+  verifyProof(witnessPolicy(log, { witnesses: signers, quorum: witnesses }), leaf!, bytes);
+  return bytes;
 }
 
 /** Each time the value is the exit code, which must be that of a refusal. */
