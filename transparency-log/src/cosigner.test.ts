@@ -69,11 +69,11 @@ async function close(store: FolderWitnessStore): Promise<void> {
   await store.close();
 }
 
-async function witness(at?: string, store?: (inner: WitnessStore) => WitnessStore) {
+async function witness(at?: string, store?: (inner: WitnessStore) => WitnessStore, logs = [LOG]) {
   const home = at ?? (await mkdtemp(path.join(tmpdir(), "vf-witness-")));
   if (at === undefined) folders.push(home);
   const inner = await openFolder(home);
-  const options = { name: WITNESS, signer: witnessSigner, logs: [LOG], now: () => WITNESS_TIME };
+  const options = { name: WITNESS, signer: witnessSigner, logs, now: () => WITNESS_TIME };
   const cosigner = new Cosigner({ ...options, store: store?.(inner) ?? inner });
   return { home, inner, cosigner, ask: (body: Uint8Array) => cosigner.addCheckpoint(body) };
 }
@@ -196,6 +196,63 @@ for (const { name, held, status, body, says } of ROWS) {
     assertCosigned(await ask(await request(held, 9)), await note(9));
   });
 }
+
+test("of a log with two keys each may sign; no other line is believed, kept or sent back", async () => {
+  const second = signerOf(7);
+  const both: KnownLog = { origin: ORIGIN, verifiers: [logVerifier, noteVerifier(ORIGIN, second.publicKey)] };
+  const { cosigner, ask } = await witness(undefined, undefined, [both]);
+  const lines = async (size: number) => {
+    const { text } = parseNote(await note(size));
+    const line = async (name: string, signer: Signer, time?: number) =>
+      formatSignatureLine(await signNote(text, name, signer, time));
+    return {
+      text,
+      first: await line(ORIGIN, logSigner),
+      second: await line(ORIGIN, second),
+      // Of a log that sends on what it gathered: an older line of this witness, and one of somebody else.
+      own: await line(WITNESS, witnessSigner, WITNESS_TIME - 60),
+      stranger: await line("witness.example/other", signerOf(9), WITNESS_TIME),
+    };
+  };
+  const wrong = { second: formatSignatureLine(await signNote("something else\n", ORIGIN, second)) };
+  const own = { wrong: formatSignatureLine(await signNote("something else\n", WITNESS, witnessSigner, 1)) };
+  let held = 0;
+  const send = async (size: number, pick: (of: Awaited<ReturnType<typeof lines>>) => string) => {
+    const of = await lines(size);
+    const signed = utf8(`${of.text}\n${pick(of)}`);
+    const answer = await ask(await row(held, await proofOf(held, size), signed));
+    if (answer.status === 200) held = size;
+    return { answer, of };
+  };
+  const accepted: Parameters<typeof send>[1][] = [
+    (of) => of.first,
+    (of) => of.second,
+    (of) => of.first + of.second,
+    (of) => of.second + of.stranger + of.own + of.first,
+    (of) => of.first + own.wrong,
+  ];
+  for (const [i, pick] of accepted.entries()) {
+    const { answer, of } = await send(3 + i, pick);
+    assert.equal(answer.status, 200, answer.body);
+    const kept = [of.first, of.second].filter((line) => pick(of).includes(line));
+    const shown = parseNote((await cosigner.latest(monitoringPath(ORIGIN)))!).signatures.map(formatSignatureLine);
+    assert.deepEqual(shown.sort(), [...kept, answer.body].sort(), `${i}: the log's lines and the one just made`);
+    assert.notEqual(answer.body, of.own);
+  }
+  const refused: Parameters<typeof send>[1][] = [
+    (of) => of.own,
+    (of) => of.stranger,
+    (of) => of.own + of.stranger,
+    (of) => of.first + wrong.second,
+    (of) => wrong.second + of.first + of.own,
+    (of) => of.first + of.second + of.second,
+  ];
+  for (const [i, pick] of refused.entries()) {
+    const before = await cosigner.latest(monitoringPath(ORIGIN));
+    assert.equal((await send(20, pick)).answer.status, 403, `${i}`);
+    assert.deepEqual(await cosigner.latest(monitoringPath(ORIGIN)), before);
+  }
+});
 
 test("every truncation and every changed byte of a request is refused, or is the same request", async () => {
   const { cosigner, ask } = await witness();
