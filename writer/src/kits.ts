@@ -1,11 +1,13 @@
 /**
- * Kits on disk: sealed until they are written, each with the key that opens it and the proof of its manifest under
- * the head that this station accepted last.
+ * Kits on disk: sealed until they are written, each with the key that opens it, the proof of its manifest under
+ * the head that this station accepted last, and that of its batch in the log.
  *
  *     kits/<id>/kit.jwe      as the vault sealed it
  *     kits/<id>/seal.key     X25519 private key, PKCS #8, mode 0600
  *     kits/<id>/kit.json     {id, batch, first, count}: what may be known without opening it
  *     kits/<id>/head.proof   CBOR list of hashes
+ *     kits/<id>/log.proof    as published when this station was last refreshed; instead of the one in the kit, whose
+ *                            witnesses may have gone since
  */
 import { readdir } from "node:fs/promises";
 import path from "node:path";
@@ -32,6 +34,7 @@ import {
   parseUtf8,
   utf8,
 } from "@viafabric/schemas";
+import { LOG_PROOF_BYTES_MAX } from "@viafabric/transparency-log";
 import type { Home } from "./home.ts";
 import { openSealed, SEAL_KEY_BYTES_MAX, SEALED_KIT_BYTES_MAX } from "./unseal.ts";
 
@@ -65,6 +68,10 @@ export async function storeManifestProof(home: Home, kit: KitSummary, proof: rea
   await writeFileDurable(path.join(home.kits, kit.id, "head.proof"), encodeCbor([...proof]), PRIVATE_FILE);
 }
 
+export async function storeLogProof(home: Home, kit: KitSummary, proof: Uint8Array): Promise<void> {
+  await writeFileDurable(path.join(home.kits, kit.id, "log.proof"), proof, PRIVATE_FILE);
+}
+
 /** By batch, ascending. */
 export async function listKits(home: Home): Promise<readonly KitSummary[]> {
   const kits: KitSummary[] = [];
@@ -94,7 +101,11 @@ export async function openKit(home: Home, { id }: KitSummary): Promise<{ kit: Ki
   const privateKey = await readFileBounded(path.join(folder, "seal.key"), SEAL_KEY_BYTES_MAX);
   const kit = decodeKit(await openSealed(sealed, privateKey));
   if (formatHex(kit.id) !== id) throw new FormatError("ERR_KIT", `the kit in ${folder} is ${formatHex(kit.id)}`);
-  return { kit, manifestProof: await readManifestProof(path.join(folder, "head.proof")) };
+  const newer = await readFileIfPresent(path.join(folder, "log.proof"), LOG_PROOF_BYTES_MAX);
+  return {
+    kit: newer ? { ...kit, logProof: newer } : kit,
+    manifestProof: await readManifestProof(path.join(folder, "head.proof")),
+  };
 }
 
 export function ledgerFile(home: Home, { id }: KitSummary): string {
