@@ -6,7 +6,7 @@
  * not), so every error leaves as ERR_FILE and is not retried here.
  */
 import { constants } from "node:fs";
-import { type FileHandle, link, mkdir, open, rename, stat, statfs, unlink } from "node:fs/promises";
+import { type FileHandle, link, mkdir, open, readdir, rename, stat, statfs, unlink } from "node:fs/promises";
 import path from "node:path";
 import { equalBytes, OperationError } from "@viafabric/schemas";
 
@@ -171,6 +171,31 @@ async function writeSynced(file: string, bytes: Uint8Array, mode: number): Promi
 
 export function temporaryName(file: string): string {
   return path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.${temporaryCounter++}.tmp`);
+}
+
+/** What temporaryName makes, and nothing else that a person or another program would call a file. */
+function isTemporaryName(name: string): boolean {
+  return /^\..+\.\d+\.\d+\.tmp$/s.test(name);
+}
+
+/**
+ * Removes what killed processes have left of unfinished writes, at any depth. They never had a name that anybody reads.
+ * Only for whoever holds the lock of this folder's writers: a live writer would lose its file.
+ * @returns how many there were
+ */
+export function removeTemporaries(folder: string): Promise<number> {
+  return orFileError(`could not clean up ${folder}`, async () => {
+    let removed = 0;
+    for (const entry of await readdir(folder, { withFileTypes: true })) {
+      const at = path.join(folder, entry.name);
+      if (entry.isDirectory()) removed += await removeTemporaries(at);
+      else if (entry.isFile() && isTemporaryName(entry.name)) {
+        await unlink(at);
+        removed++;
+      }
+    }
+    return removed;
+  });
 }
 
 export function isCode(error: unknown, code: string): boolean {

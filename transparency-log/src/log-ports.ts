@@ -10,6 +10,7 @@ import {
   putImmutableMany,
   type RelativeFile,
   readFileBounded,
+  removeTemporaries,
   writeFileDurable,
 } from "@viafabric/platform";
 import type { MerkleFrontier } from "@viafabric/schemas";
@@ -95,7 +96,7 @@ export async function folderStaging(folder: string): Promise<StagingFiles> {
   const remove = (name: string) =>
     orFileError(`could not remove ${name} from ${folder}`, () => unlink(path.join(folder, name)));
   // A crash can leave the temporary file of a write that nobody was told about.
-  for (const name of await list()) if (name.startsWith(".") && name.endsWith(".tmp")) await remove(name);
+  await removeTemporaries(folder);
   const thread = rootThread();
   const read = (name: string) => readFileBounded(path.join(folder, name), APPEND_BYTES_MAX + SEGMENT_HEADER_BYTES);
   return {

@@ -4,7 +4,14 @@
  */
 import { randomBytes } from "node:crypto";
 import { readSignerConfig, type SignerClient, type SignerProcess, startSigner } from "@viafabric/hsm/signer";
-import { ensureFolder, freeBytes, lockFolder, PRIVATE_FOLDER, readFileBounded } from "@viafabric/platform";
+import {
+  ensureFolder,
+  freeBytes,
+  lockFolder,
+  PRIVATE_FOLDER,
+  readFileBounded,
+  removeTemporaries,
+} from "@viafabric/platform";
 import { METADATA_BYTES_MAX } from "@viafabric/tuf";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { buildApp } from "./app.ts";
@@ -125,6 +132,9 @@ export async function openParts(home: Home, options: ServiceOptions): Promise<Pa
     const settings = parseSettings(await readHomeFile(home.settings, GENESIS_FILE_BYTES_MAX, FIRST));
     const config = await readSignerConfig(home.signerConfig);
     closers.push(await lockFolder(home.private));
+    // Nobody else writes there, and nothing here has begun to: what is unfinished has no writer any more.
+    const unfinished = await removeTemporaries(home.public);
+    if (unfinished > 0) options.report("unfinished writes of a killed process were removed", { unfinished });
     const [store, { signer, client }] = await together([
       openTables(home, options, closers),
       openSigner(home, options, closers),

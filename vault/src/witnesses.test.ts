@@ -97,9 +97,15 @@ test("kits and proofs wait for witnesses; heads, statements and suspensions do n
   assert.deepEqual([health.ok, /w1|w2/.test(health.waiting)], [true, true], JSON.stringify(health));
   const asked = witnesses[2]!.asked;
 
-  // Across a restart, too.
+  // Across a restart, too. What a killed writer left in the public folder does not outlive it; what a living one is at
+  // stays, whoever tries to start beside it.
+  const unfinished = path.join(vault.home.public, "batch/1", ".log.proof.4000000.7.tmp");
+  await writeFile(unfinished, "half a pr");
+  await assert.rejects(vault.start(), { code: "ERR_LOCKED" });
+  await readFile(unfinished);
   await vault.service.stop();
   await vault.start();
+  await assert.rejects(readFile(unfinished), { code: "ENOENT" });
   await reaches(vault, event, "unproven");
   const { epoch } = (await publishedBy(vault)).statement.statement;
   for (const witness of witnesses) witness.mode = "honest";
