@@ -13,6 +13,10 @@ import { emptyDatabase, emptyStore, query } from "./testing-database.test.ts";
 
 const NOW = 1_900_000_000;
 
+// Each kind is given once in a process, so whoever wants to know listens from the start.
+const warnings: string[] = [];
+process.on("warning", ({ name, message }) => warnings.push(`${name}: ${message}`));
+
 function newSigner(): Signer {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const spki = new Uint8Array(publicKey.export({ type: "spki", format: "der" }));
@@ -135,6 +139,8 @@ test("approvals at the same moment all survive, and one key counts once", async 
   const event = await store.event(proposal.id);
   assert.equal(event?.approvals.length, 2);
   assert.deepEqual(event?.proposal, proposal, "a proposal comes back as it was frozen");
+  const concurrent = warnings.filter((warning) => warning.includes("client.query()"));
+  assert.deepEqual(concurrent, [], "the connection of a transaction is asked one thing at a time");
 });
 
 test("evidence cannot be changed or removed, not even by a bug", async () => {

@@ -33,7 +33,8 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { authorOf } from "../auth.ts";
 import type { AttachmentRecord, EventRecord, Parts } from "../records.ts";
-import { type Change, PAGE_ROWS_MAX } from "../store.ts";
+import { PAGE_ROWS_MAX } from "../store/rows.ts";
+import type { Change } from "../store.ts";
 import { HEX_32, hex, list, object, type Paths, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 /** DER of a P-256 signature. */

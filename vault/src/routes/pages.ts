@@ -5,7 +5,7 @@ import type { FastifyInstance } from "fastify";
 import type { AppDependencies } from "../app.ts";
 import { expiriesOf } from "../notifier.ts";
 import type { EventRecord, RequestRecord } from "../records.ts";
-import { PAGE_ROWS_MAX } from "../store.ts";
+import { PAGE_ROWS_MAX } from "../store/rows.ts";
 import { HEX_32, list, object, PROBLEM, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 const BATCH = object({

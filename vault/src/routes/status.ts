@@ -24,7 +24,7 @@ import type { AppDependencies } from "../app.ts";
 import { type Author, authorOf } from "../auth.ts";
 import type { StatusEventState, StatusEventWithSignatures } from "../records.ts";
 import { eligibleKey, manifestsFor, rolesFor } from "../status-approval.ts";
-import { PAGE_ROWS_MAX } from "../store.ts";
+import { PAGE_ROWS_MAX } from "../store/rows.ts";
 import { base64, HEX_32, list, object, type Paths, responses, SECONDS, text, WHOLE } from "./fields.ts";
 
 const EVENT_BYTES_MAX = 32 * 1024;
