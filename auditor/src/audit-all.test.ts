@@ -119,6 +119,34 @@ test("files that decisions rest on must be there", async () => {
   }
 });
 
+test("a wrong manifest is one finding, and hides nothing else", async () => {
+  const authority = await TestAuthority.active();
+  const spoilt = async () => {
+    const files = await authority.publish();
+    const path = "batch/1/manifest.cbor";
+    return new Map(files).set(path, files.get(path)!.with(40, files.get(path)![40]! ^ 1));
+  };
+  const files = await spoilt();
+  const alone = await auditOf(files, authority.root, { files: [...files.keys()] });
+  assert.deepEqual([alone.verdict, alone.findingsTotal], ["refused", 1], messages(alone).join("\n"));
+  assert.match(messages(alone)[0]!, /ERR_LOG_EVIDENCE batch 1: manifest.cbor is not .* its 300 tokens is not judged/);
+
+  // Spoilt after it was audited: what nobody can judge any more is not a yes.
+  let state: AllState | undefined;
+  const pause = async (next: AllState) => {
+    state = next;
+  };
+  await auditOf(await authority.publish(), authority.root, { pause });
+  await authority.event("revoke", [[11, 2]], [TRUSTEES[1]!], [], false);
+  const later = await auditOf(await spoilt(), authority.root, { state: state! });
+  assert.deepEqual([later.verdict, later.findingsTotal], ["refused", 1], messages(later).join("\n"));
+  assert.match(messages(later)[0]!, /ERR_LOG_EVIDENCE batch\/1\/manifest.cbor is not the manifest logged/);
+  await authority.event("suspend", [[2, 1]], [seededSigner("nobody")], [], false);
+  const both = messages(await auditOf(await spoilt(), authority.root));
+  assert.equal(both.length, 2, both.join("\n"));
+  assert.match(both[1]!, /ERR_THRESHOLD suspend of 1 from 2 on/);
+});
+
 test("a token outside a batch is refused, and named", async () => {
   const authority = await TestAuthority.active();
   authority.append([tokenLeaf(310, sha256(utf8("forged")).slice(0, 16), utf8("forged payload"))]);

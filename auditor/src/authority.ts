@@ -46,7 +46,7 @@ import {
 } from "@viafabric/schemas";
 import type { LogPolicy } from "@viafabric/transparency-log";
 import type { Judge, JudgeTools } from "./audit-log.ts";
-import { checkProof, evidence, trustPaths } from "./evidence.ts";
+import { checkProof, evidence, notJudged, trustPaths } from "./evidence.ts";
 import type { LoggedBatch } from "./log-rules.ts";
 import { Series } from "./series.ts";
 import { StatusReplay } from "./status-replay.ts";
@@ -77,8 +77,10 @@ export class Authority implements Judge {
   readonly #pin: Pin;
   #manifests = new MerkleFrontier();
   #open: OpenHead[] = [];
-  /** The lines of the last page of the list. */
+  /** The lines of the last page of the list; an empty one where the manifest does not tell it. */
   #list: string[] = [];
+  /** Batches whose manifest is missing or wrong, which was said. */
+  readonly #unknown = new Set<number>();
 
   constructor(tools: JudgeTools, pin: Pin) {
     this.#tools = tools;
@@ -124,13 +126,15 @@ export class Authority implements Judge {
       const range = { first: batch.first ?? 0, count };
       this.batches.push({ ...range, manifestHash: leaf.manifestHash });
       this.status.wait({ entry, kind: "batch", ...range });
-      const manifest = await this.#manifest(leaf.seq, leaf.manifestHash);
-      await this.#addToList(manifest);
       this.#closeHeads(entry);
+      // A wrong one was said already, where files are compared with the log.
+      const manifest = await this.#manifest(entry, leaf.seq, leaf.manifestHash, true);
+      await this.#addToList(leaf.seq, manifest);
       if (!open) throw unapproved(`batch ${leaf.seq} is under no head that trustees signed`);
       if (!equalBytes(open.fileHash, leaf.metadataHash)) {
         throw unapproved(`batch ${leaf.seq} does not name batches ${open.version}, the first that held it`);
       }
+      if (!manifest) return;
       if (!equalBytes(manifest.authority, this.#pin.authority)) {
         throw new VerificationError("ERR_AUTHORITY", `batch ${leaf.seq} is of another authority`);
       }
@@ -140,19 +144,12 @@ export class Authority implements Judge {
     });
   }
 
-  takeEvent(entry: number, leaf: EventLeaf | HolderEventLeaf, bytes: Uint8Array): Promise<void> {
-    return this.#judged(entry, async () => {
-      if (leaf.type === "event") await this.#verifyEvent(leaf);
+  async takeEvent(entry: number, leaf: EventLeaf | HolderEventLeaf, bytes: Uint8Array): Promise<void> {
+    await this.#judged(entry, async () => {
+      if (leaf.type === "event") await this.#verifyEvent(entry, leaf);
       this.status.wait({ entry, kind: "event", leaf: bytes });
-      const path = eventPath(entry);
-      const proof = await this.#tools.published(path);
-      if (!proof) {
-        this.status.files.notHeld++;
-        return;
-      }
-      await checkProof(this.policies, { path, entry, bytes, proof, rootAt: this.#tools.rootAt });
-      this.status.files.checked++;
     });
+    await this.#judged(entry, () => this.#checkEventProof(entry, bytes));
   }
 
   /** After the last entry. */
@@ -236,12 +233,26 @@ export class Authority implements Judge {
     }
   }
 
-  async #verifyEvent({ event }: EventLeaf): Promise<void> {
+  async #checkEventProof(entry: number, bytes: Uint8Array): Promise<void> {
+    const path = eventPath(entry);
+    const proof = await this.#tools.published(path);
+    if (!proof) {
+      this.status.files.notHeld++;
+      return;
+    }
+    await checkProof(this.policies, { path, entry, bytes, proof, rootAt: this.#tools.rootAt });
+    this.status.files.checked++;
+  }
+
+  /** An event of a batch whose manifest is not known cannot be judged, and counts as the statements say it does. */
+  async #verifyEvent(entry: number, { event }: EventLeaf): Promise<void> {
     const body = decodeEventBody(event.body);
     const what = `${body.action} of ${body.ranges.map(({ first, count }) => `${count} from ${first} on`).join(", ")}`;
     const manifests: Handling[] = [];
     for (const seq of batchesMeeting(body.ranges, this.batches)) {
-      manifests.push(await this.#manifest(seq, this.batches[seq]!.manifestHash));
+      const manifest = await this.#manifest(entry, seq, this.batches[seq]!.manifestHash);
+      if (!manifest) return;
+      manifests.push(manifest);
     }
     const { rules, keys } = this.trust.inForce;
     try {
@@ -252,16 +263,25 @@ export class Authority implements Judge {
     }
   }
 
-  async #manifest(seq: number, manifestHash: Hash): Promise<Manifest> {
+  /**
+   * One cause is one finding: all that depends on the manifest would else be found as wrong as it is.
+   * @returns undefined where it is missing or wrong
+   */
+  async #manifest(entry: number, seq: number, manifestHash: Hash, wrongIsSaid = false): Promise<Manifest | undefined> {
     const path = `batch/${seq}/manifest.cbor`;
     const bytes = await this.#tools.published(path);
-    if (!bytes) throw evidence(`${path} is in the log and not published`);
-    if (!equalBytes(sha256(bytes), manifestHash)) throw evidence(`${path} is not the manifest logged`);
-    return decodeManifest(bytes);
+    if (bytes && equalBytes(sha256(bytes), manifestHash)) return decodeManifest(bytes);
+    if (!this.#unknown.has(seq) && !(bytes && wrongIsSaid)) {
+      const wrong = bytes ? "is not the manifest logged" : "is in the log and not published";
+      const message = `${path} ${wrong}: ${notJudged(this.batches[seq]!.count)}`;
+      this.#tools.found({ entry, code: "ERR_LOG_EVIDENCE", message });
+    }
+    this.#unknown.add(seq);
+    return undefined;
   }
 
-  async #addToList({ seq, first, count, profile }: Manifest): Promise<void> {
-    this.#list.push(`${seq} ${first} ${count} ${profile}\n`);
+  async #addToList(seq: number, manifest: Manifest | undefined): Promise<void> {
+    this.#list.push(manifest ? `${seq} ${manifest.first} ${manifest.count} ${manifest.profile}\n` : "");
     if (this.#list.length < LIST_LINES) return;
     await this.#checkList(seq, this.#list);
     this.#list = [];
@@ -271,7 +291,8 @@ export class Authority implements Judge {
   async #checkList(lastSeq: number, lines: readonly string[]): Promise<void> {
     const path = `batches/list/${Math.floor(lastSeq / LIST_LINES)}`;
     const bytes = await this.#tools.published(path);
-    if (bytes && !equalBytes(bytes, utf8(lines.join("")))) throw evidence(`${path} does not list the logged batches`);
+    if (bytes && !lines.includes("") && !equalBytes(bytes, utf8(lines.join(""))))
+      throw evidence(`${path} does not list the logged batches`);
   }
 
   async #judged(entry: number, work: () => Promise<void>): Promise<void> {

@@ -104,11 +104,11 @@ export async function checkBatch(
   };
   const fail = (message: string) => findings.push(differs(entry, `batch ${leaf.seq}: ${message}`));
 
-  if (!equalBytes(sha256(manifestBytes), leaf.manifestHash)) {
-    fail("manifest.cbor is not the manifest logged here");
-    return { held: true, findings };
-  }
   await check(() => {
+    if (!equalBytes(sha256(manifestBytes), leaf.manifestHash)) {
+      fail(`manifest.cbor is not the manifest logged here: ${notJudged(count)}`);
+      return;
+    }
     const manifest = decodeManifest(manifestBytes);
     if (manifest.seq !== leaf.seq) fail(`the manifest is that of batch ${manifest.seq}`);
     if (manifest.count !== count) {
@@ -174,6 +174,11 @@ function verifyUnderAny(policies: readonly LogPolicy[], entry: Uint8Array, proof
     }
   }
   throw failure ?? evidence("there is no log policy to judge a proof by");
+}
+
+/** What hangs on a manifest that is not there. */
+export function notJudged(count: number): string {
+  return `who may decide about its ${count} tokens is not judged`;
 }
 
 export function evidence(message: string): VerificationError {
