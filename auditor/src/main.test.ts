@@ -1,7 +1,8 @@
 /** The program as a person runs it. */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createPrivateKey, createPublicKey, sign } from "node:crypto";
+import { once } from "node:events";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -258,4 +259,18 @@ test("what does not verify exits with 1, what is not understood with 2, what can
   assert.equal((await run("log", path.join(home, "nowhere"), "--vkey", vkey)).code, 4);
   assert.equal((await run("--help")).code, 0);
   assert.match((await run("log", "--help")).stdout, /Examples[\s\S]*Exit codes/);
+});
+
+test("whoever stops reading ends the program: quietly, and also one that would go on looking for ever", async () => {
+  const log = path.join(home, "public", "log");
+  const watch = ["watch", log, "--state", path.join(home, "left"), "--vkey", vkey, "--every", "1"];
+  for (const args of [["--help"], watch]) {
+    const child = spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    child.stdout.destroy();
+    let said = "";
+    child.stderr.on("data", (part) => {
+      said += part;
+    });
+    assert.deepEqual([(await once(child, "close"))[0], said], [141, ""], args[0]);
+  }
 });

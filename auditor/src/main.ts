@@ -251,7 +251,7 @@ Exit codes: 0 it fits, 1 alarm, 2 usage, 4 not readable`,
         process.exitCode = EXIT.refused;
         return;
       }
-      if (every === undefined) return;
+      if (every === undefined || !out.hasReader) return;
       await sleep(every * 1000);
     }
   });

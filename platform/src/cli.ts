@@ -29,6 +29,8 @@ export const EXIT = {
   missing: 3,
   /** The world failed on the way; trying again later may work. */
   failed: 4,
+  /** Whoever read the output went away. What shells report of SIGPIPE, which Node does not die of. */
+  readerGone: 128 + 13,
 } as const;
 
 type Style = "green" | "red" | "yellow" | "bold" | "dim" | "cyan";
@@ -44,6 +46,11 @@ export class Output {
 
   constructor(json: boolean) {
     this.json = json;
+  }
+
+  /** False once a reader went away: whoever says things for as long as they run may stop. */
+  get hasReader(): boolean {
+    return hasReader;
   }
 
   /** The result of the command. @param render prints it for a person, through `line` and `table`. */
@@ -111,21 +118,38 @@ export function outputOf(command: Command): Output {
  */
 export async function runProgram(command: Command, argv: readonly string[]): Promise<number> {
   for (const each of everyCommand(command)) each.exitOverride();
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", noteBrokenPipe);
+  const code = await exitCodeOf(command, argv);
+  await written(process.stdout);
+  return hasReader ? code : EXIT.readerGone;
+}
+
+async function exitCodeOf(command: Command, argv: readonly string[]): Promise<number> {
   try {
     await command.parseAsync([...argv]);
     return Number(process.exitCode ?? EXIT.ok);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     return report(error, argv.includes("--json"));
-  } finally {
-    await written(process.stdout);
   }
+}
+
+let hasReader = true;
+
+/**
+ * In `via … | head` the reader leaves early. What was begun is done to its end, in silence: a tag half written or a
+ * proposal half signed because nobody read the last line would be worse.
+ */
+function noteBrokenPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
+  hasReader = false;
 }
 
 /** A pipe takes what it has room for; whoever ends the process at once cuts off the rest of a long answer. */
 function written(stream: NodeJS.WritableStream): Promise<void> {
   return new Promise((resolve) => {
-    stream.write("", () => resolve());
+    // The callback comes before the event of a broken pipe, which must not meet a process that is ending.
+    stream.write("", () => setImmediate(resolve));
   });
 }
 

@@ -18,6 +18,7 @@ change. This page is generated from the tables in \`schemas/src/errors.ts\` and 
 | 2 | the command line is wrong; run it with \`--help\` |
 | 3 | something must be installed or plugged in first; the message says what |
 | 4 | the world failed on the way; trying again may work |
+| 141 | whoever read the output went away before its end, as in \`via … | head\`; what was begun was done |
 
 ## Verdicts of a node
 
