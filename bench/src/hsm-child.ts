@@ -2,6 +2,7 @@
  * The process that signs for hsm.ts: it opens a token once, whose configuration its environment names, and runs what
  * it is asked to, telling how long that took and how much of the processors' time.
  */
+import { generateKeyPairSync, sign } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
@@ -9,7 +10,14 @@ import { Worker } from "node:worker_threads";
 import { openHsm } from "@viafabric/hsm";
 import { Device, loadLibrary, packSize, packTask } from "@viafabric/hsm/measure";
 import { openJournal } from "@viafabric/platform";
-import { type PublicKey, parseHex, parsePublicKey, SIGNATURE_BYTES, sha256 } from "@viafabric/schemas";
+import {
+  isValidSignature,
+  type PublicKey,
+  parseHex,
+  parsePublicKey,
+  SIGNATURE_BYTES,
+  sha256,
+} from "@viafabric/schemas";
 import type { Cost, Job, Place } from "./hsm.ts";
 
 const MESSAGE_BYTES = 200;
@@ -92,10 +100,22 @@ async function pool(place: Place, id: Uint8Array, key: PublicKey, job: Job): Pro
   return cost;
 }
 
+/** The check of a signature alone, which no pipeline that verifies can do without. */
+async function verify({ count }: Job): Promise<Cost> {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const key = parsePublicKey(new Uint8Array(publicKey.export({ type: "spki", format: "der" })));
+  const signed = messagesOf(count).map((message) => ({ message, signature: sign(null, message, privateKey) }));
+  return measured(async () => {
+    for (const { message, signature } of signed)
+      if (!isValidSignature(key, message, signature)) throw new Error("a signature that does not verify");
+  });
+}
+
 process.on("message", async ({ place, spki, id, job }: { place: Place; spki: string; id: string; job: Job }) => {
   const key = parsePublicKey(parseHex(spki));
   const keyId = parseHex(id);
   if (job.what === "c") process.send!(await cLoop(place, keyId, job));
+  else if (job.what === "verify") process.send!(await verify(job));
   else if (job.what === "bare") process.send!(await bare(place, keyId, job));
   else process.send!(await pool(place, keyId, key, job));
 });

@@ -23,7 +23,7 @@ export interface Cost {
 }
 
 export interface Job {
-  readonly what: "c" | "bare" | "pool";
+  readonly what: "c" | "bare" | "pool" | "verify";
   readonly threads: number;
   readonly count: number;
   readonly journal?: boolean;
@@ -53,6 +53,7 @@ export async function* hsmSign(): AsyncGenerator<Figure> {
       c1: () => rig.program(1, n),
       inside1: () => rig.child(module, { what: "c", threads: 1, count: n }),
       bare1: () => rig.child(module, { what: "bare", threads: 1, count: n }),
+      verify1: () => rig.child(module, { what: "verify", threads: 1, count: n }),
       verified1: () => rig.child(module, { what: "pool", threads: 1, count: n, journal: true }),
       c2: () => rig.program(2, n),
       inside2: () => rig.child(module, { what: "c", threads: 2, count: n }),
@@ -72,6 +73,12 @@ export async function* hsmSign(): AsyncGenerator<Figure> {
     const inside = "floor: C in the same process, with the same OpenSSL";
     yield figureOf({ figure: "bare", atLeast: 0.95, ...figure("bare1", "inside1", `one thread; ${inside}`) });
     yield figureOf({ figure: "verified", atLeast: 0.6, ...figure("verified1", "inside1", `with journal; ${inside}`) });
+    yield figureOf({
+      figure: "verified-possible",
+      ...figure("verified1", "inside1", "the same"),
+      value: 1 / (1 / perCpu("inside1") + 1 / perCpu("verify1")),
+      note: `what that loop would reach if it verified each signature and did nothing else; ${inside}`,
+    });
     yield figureOf({ figure: "two-workers", atLeast: 0.95, ...figure("bare2", "inside2", `two threads; ${inside}`) });
     const system = "floor: the C loop as a program, where the module has the system's OpenSSL";
     yield figureOf({ figure: "bare-system", ...figure("bare1", "c1", system) });

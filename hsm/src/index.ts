@@ -11,7 +11,7 @@ import type { Algorithm, DeviceInfo, PublicKey, Signer } from "@viafabric/schema
 import { Device, type DeviceOptions } from "./device.ts";
 import { abandon, closeSession, type KeySession, openKeySession, openSession, stillOpen } from "./key-session.ts";
 import { generateKeyPair, readAttributes, signWith } from "./keys.ts";
-import { CK, describeDevice } from "./pkcs11.ts";
+import { CK, describeDevice, freeSessions } from "./pkcs11.ts";
 import { openPool, type SigningPool } from "./pool.ts";
 import { Persistence, type Recovery } from "./recovery.ts";
 import { openSoftwareKeys, type SoftwareReference } from "./software.ts";
@@ -48,8 +48,11 @@ export interface Hsm {
   attributes(id: Uint8Array): Promise<ReadonlyMap<string, boolean>>;
   /** @param expected refuses with ERR_HSM_KEY when another key is behind the id */
   signer(id: Uint8Array, expected?: PublicKey): Promise<Signer>;
-  /** Threads with a session each, for many signatures by one key. @param workers how many */
-  pool(id: Uint8Array, expected: PublicKey, workers: number): Promise<SigningPool>;
+  /**
+   * Threads with a session each, for many signatures by one key.
+   * @param workers how many; left out, as many as this token and this machine make use of (tuning.ts)
+   */
+  pool(id: Uint8Array, expected: PublicKey, workers?: number): Promise<SigningPool>;
   /** Signers and pools given out before are dead afterwards. */
   close(): Promise<void>;
 }
@@ -70,6 +73,7 @@ export async function openHsm(options: HsmOptions, observe: (recovery: Recovery)
   const persistence = new Persistence(device, observe);
   const { library } = device.module;
   const pools = new Set<SigningPool>();
+  let signers = 0;
   return {
     tokenLabel: device.label,
     tokenSerial: device.serial,
@@ -96,14 +100,19 @@ export async function openHsm(options: HsmOptions, observe: (recovery: Recovery)
         }
       });
     },
-    signer(id, expected) {
-      return tokenSigner(device, persistence, id, expected);
+    async signer(id, expected) {
+      const signer = await tokenSigner(device, persistence, id, expected);
+      signers++;
+      return signer;
     },
     async pool(id, expected, workers) {
       // Asked here first, so that a wrong key is found out before any thread starts.
-      await device.use((era) => closeSession(openKeySession(library, era, id, expected).session));
+      const sessions = await device.use((era) => {
+        closeSession(openKeySession(library, era, id, expected).session);
+        return freeSessions(device.module, era.slot, 1 + signers);
+      });
       device.keepReady();
-      const pool = openPool({ device, persistence, id, publicKey: expected, workers });
+      const pool = openPool({ device, persistence, id, publicKey: expected, workers, sessions });
       pools.add(pool);
       return pool;
     },

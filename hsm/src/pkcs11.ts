@@ -99,6 +99,21 @@ function trimmed(text: string): string {
   return text.replace(/[\0 ]+$/, "");
 }
 
+/**
+ * How many sessions may still be opened, less one that stays for looking after the token; at least one.
+ * CK_TOKEN_INFO: 0 is no limit, all ones that it does not say.
+ * @param held by this process, as far as we know
+ */
+export function freeSessions({ library }: Module, slot: Handle, held: number): number {
+  const { maxSessionCount: max, sessionCount } = attempt("look at the token", () => library.C_GetTokenInfo(slot));
+  const says = (count: number) => count > 0 && count < UNAVAILABLE;
+  if (!says(max)) return Number.POSITIVE_INFINITY;
+  return Math.max(1, max - Math.max(held, says(sessionCount) ? sessionCount : 0) - 1);
+}
+
+/** A CK_ULONG may have 32 bits or 64. */
+const UNAVAILABLE = 0xffffffff;
+
 /** Names one token. At least its label or its serial; all that is given must match. */
 export interface TokenName {
   readonly tokenLabel?: string;

@@ -7,6 +7,7 @@
  */
 import { strict as assert } from "node:assert";
 import { once } from "node:events";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type PublicKey, SIGNATURE_BYTES } from "@viafabric/schemas";
 import { HsmError } from "./ckr.ts";
@@ -14,6 +15,7 @@ import type { Device } from "./device.ts";
 import { abandon, openKeySession } from "./key-session.ts";
 import { type PoolAnswer, type PoolTask, packSize, packTask } from "./pack.ts";
 import type { Persistence } from "./recovery.ts";
+import { Tuning } from "./tuning.ts";
 
 export interface SigningPool {
   readonly publicKey: PublicKey;
@@ -41,13 +43,25 @@ export interface PoolOptions {
   readonly persistence: Persistence;
   readonly id: Uint8Array;
   readonly publicKey: PublicKey;
-  readonly workers: number;
+  /** Fixed; or found out, from as many as there are processors on. Never more than `sessions`. */
+  readonly workers?: number | undefined;
+  /** How many sessions of the token the pool may hold. */
+  readonly sessions: number;
 }
 
-export function openPool({ device, persistence, id, publicKey, workers }: PoolOptions): SigningPool {
+/** A call with less for each thread says nothing about how fast they are. */
+const MEASURED_MESSAGES_MIN = 16;
+
+export function openPool({ device, persistence, id, publicKey, workers, sessions }: PoolOptions): SigningPool {
   const workerData: PoolWorkerData = { path: device.module.path, id, spki: publicKey.spki };
-  const count = Math.max(1, Math.min(workers, POOL_WORKERS_MAX));
-  const threads = Array.from({ length: count }, () => new PoolThread(workerData));
+  const most = Math.min(workers ?? POOL_WORKERS_MAX, sessions, POOL_WORKERS_MAX);
+  const tuning = new Tuning(workers ?? availableParallelism(), most);
+  const threads: PoolThread[] = [];
+  const fitThreads = async (): Promise<void> => {
+    while (threads.length < tuning.threads) threads.push(new PoolThread(workerData));
+    await Promise.all(threads.splice(tuning.threads).map((thread) => thread.close()));
+  };
+  void fitThreads();
   let lastUsed = performance.now();
   const canary = setInterval(() => {
     if (performance.now() - lastUsed < CANARY_MILLISECONDS) return;
@@ -61,6 +75,9 @@ export function openPool({ device, persistence, id, publicKey, workers }: PoolOp
   return {
     publicKey,
     async signAll(messages) {
+      await fitThreads();
+      const count = threads.length;
+      const [start, cpu] = [performance.now(), process.cpuUsage()];
       const signatures: (Uint8Array | undefined)[] = new Array(messages.length).fill(undefined);
       let next = 0;
       // The first error says what is wrong. It may open the breaker, and then the other threads only hear of that.
@@ -99,6 +116,13 @@ export function openPool({ device, persistence, id, publicKey, workers }: PoolOp
       await Promise.all(threads.map(drain));
       lastUsed = performance.now();
       if (first) throw (first as { readonly error: unknown }).error;
+      const { user, system } = process.cpuUsage(cpu);
+      const work = {
+        signatures: messages.length,
+        seconds: (lastUsed - start) / 1000,
+        cpuSeconds: (user + system) / 1e6,
+      };
+      if (messages.length >= MEASURED_MESSAGES_MIN * count) tuning.measured(work);
       return signatures.map((signature) => signature!);
     },
     async close() {

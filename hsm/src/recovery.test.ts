@@ -55,6 +55,25 @@ test("a token whose PIN is locked is not opened, after one try", async () => {
   assert.equal(device.shim.counters().logins, 1);
 });
 
+test("on a token that lets one wait, threads double, and never past its sessions", async () => {
+  const sessionsMax = 8;
+  const slow = { delayMicroseconds: 5000, sessionsMax };
+  device.shim.set(slow);
+  const hsm = await openHsm({ ...device.token, module: device.shim.module });
+  try {
+    const pool = await hsm.pool(KEY_ID, device.key);
+    const messages = messagesOf(sessionsMax * 16);
+    for (let call = 0; call < 9; call++) device.assertWhole(messages, await pool.signAll(messages));
+    // All but the one that stays for looking after the token.
+    assert.equal(device.shim.counters().sessions, sessionsMax - 1);
+    // That one is free: who looks at the token now is not turned away.
+    assert.ok((await hsm.attributes(KEY_ID)).get("SIGN"));
+  } finally {
+    device.shim.set({});
+    await hsm.close();
+  }
+});
+
 function refused(code: string, retryable: boolean) {
   return (error: unknown) => {
     assert.ok(error instanceof OperationError, String(error));

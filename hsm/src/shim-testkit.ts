@@ -9,9 +9,19 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 /** As `struct control` in shim.c, field by field. */
-const FIELDS = ["delayMicroseconds", "serialise", "when", "n", "seed", "sticky", "loginCode", "codeCount"] as const;
+const FIELDS = [
+  "delayMicroseconds",
+  "serialise",
+  "when",
+  "n",
+  "seed",
+  "sticky",
+  "sessionsMax",
+  "loginCode",
+  "codeCount",
+] as const;
 const CODES_MAX = 16;
-const COUNTERS = ["calls", "faults", "initialisations", "logins"] as const;
+const COUNTERS = ["calls", "faults", "initialisations", "logins", "sessions"] as const;
 const WORDS = FIELDS.length + CODES_MAX + COUNTERS.length;
 const WHEN = { never: 0, once: 1, each: 2, share: 3 } as const;
 
@@ -28,6 +38,8 @@ export interface Faults {
   readonly seed?: number;
   /** Whether a device that reports itself gone stays so until the module is finalised. */
   readonly sticky?: boolean;
+  /** How many sessions the token says it has, and opens at once. */
+  readonly sessionsMax?: number;
   /** The CKR code that answers each login; without one the real module does. */
   readonly loginCode?: number;
   /** They take turns. At most 16. */
@@ -63,6 +75,7 @@ export async function buildShim(folder: string, module: string): Promise<Shim> {
         n = 0,
         seed = 0,
         sticky = false,
+        sessionsMax = 0,
         loginCode = 0,
         codes = [],
       } = faults;
@@ -76,6 +89,7 @@ export async function buildShim(folder: string, module: string): Promise<Shim> {
         n,
         seed,
         Number(sticky),
+        sessionsMax,
         loginCode,
         codes.length,
         ...codes,

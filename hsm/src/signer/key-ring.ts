@@ -27,19 +27,19 @@ export type ListedKey = Extract<SignerKey, Purpose>;
 
 export class KeyRing {
   readonly #hsm: Hsm;
-  readonly #workers: number;
+  readonly #workers: number | undefined;
   readonly #signers = new Map<string, Signer>();
   #keys: SignerKeys;
   #pool: SigningPool | undefined;
 
-  private constructor(hsm: Hsm, keys: SignerKeys, workers: number) {
+  private constructor(hsm: Hsm, keys: SignerKeys, workers: number | undefined) {
     this.#hsm = hsm;
     this.#keys = keys;
     this.#workers = workers;
   }
 
-  /** @param workers threads that sign tokens. @throws OperationError ERR_HSM_KEY */
-  static async open(hsm: Hsm, keys: SignerKeys, workers: number): Promise<KeyRing> {
+  /** @param workers threads that sign tokens; undefined to find out how many are of use. @throws OperationError ERR_HSM_KEY */
+  static async open(hsm: Hsm, keys: SignerKeys, workers: number | undefined): Promise<KeyRing> {
     const ring = new KeyRing(hsm, keys, workers);
     await ring.hold(keys);
     // The newest is the one that the next batch most likely asks for.
@@ -53,6 +53,8 @@ export class KeyRing {
       throw new OperationError("ERR_SIGNER_CONFIG", "the log's key has changed, and a log keeps its key for ever");
     for (const { id, publicKey } of SIGNER_KEYS.flatMap((name): readonly PinnedKey[] => keys[name])) {
       if (this.#signers.has(kidText(publicKey))) continue;
+      // The threads may hold every session that was free when they started.
+      await this.#endPool();
       this.#signers.set(kidText(publicKey), await this.#hsm.signer(id, publicKey));
     }
     this.#keys = keys;
@@ -74,10 +76,14 @@ export class KeyRing {
   async issuer(key: PublicKey): Promise<SigningPool> {
     if (this.#pool && equalBytes(this.#pool.publicKey.spki, key.spki)) return this.#pool;
     const { id } = this.#keys.issuer.find(({ publicKey }) => equalBytes(publicKey.spki, key.spki))!;
-    await this.#pool?.close();
-    this.#pool = undefined;
+    await this.#endPool();
     this.#pool = await this.#hsm.pool(id, key, this.#workers);
     return this.#pool;
+  }
+
+  async #endPool(): Promise<void> {
+    await this.#pool?.close();
+    this.#pool = undefined;
   }
 }
 

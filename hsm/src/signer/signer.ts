@@ -4,7 +4,6 @@
  * Every method has the same shape: a pure plan decides, the token signs, the signature is verified, the new memory is
  * durable, and only then the answer leaves. A crash before that leaves nothing behind that anybody has seen.
  */
-import { availableParallelism } from "node:os";
 import path from "node:path";
 import { readFileBounded } from "@viafabric/platform";
 import { parseStatement, statementName } from "@viafabric/revocation";
@@ -86,7 +85,7 @@ export async function openBoundedSigner(
 ): Promise<BoundedSigner> {
   const pinnedRoot = await readFileBounded(config.root, METADATA_BYTES_MAX.root);
   const authority = authorityOf(parseMetadata("root", pinnedRoot).signedBytes);
-  const ring = await KeyRing.open(hsm, config.keys, config.workers ?? availableParallelism());
+  const ring = await KeyRing.open(hsm, config.keys, config.workers);
   const anchors = { pinnedRoot, logKey: ring.log };
   const memory = await Memory.open(stateFile, authority);
   const { state } = memory;
