@@ -2,12 +2,14 @@
  * A ready rotation on its way into the log: the signer takes over root, targets and batches at once, the log gets their
  * three leaves in that order, and one round publishes all of them, the root last.
  */
-import { decodeHead, formatHex, OperationError } from "@viafabric/schemas";
+import { decodeHead, formatHex } from "@viafabric/schemas";
 import { HEAD_ATTACHMENT, HEAD_PATH } from "@viafabric/tuf";
 import type { Adoption } from "./adopt-targets.ts";
 import { trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import type { Issue } from "./issue.ts";
+import type { QuorumFiles } from "./published.ts";
+import { notStored } from "./ready.ts";
 import type { EventRecord } from "./records.ts";
 import type { RoleFile } from "./trust-files.ts";
 
@@ -22,7 +24,7 @@ export interface AdoptedRotation {
 export async function readRotation(desk: Desk, event: EventRecord): Promise<AdoptedRotation> {
   const { id } = event.proposal;
   const headBytes = await desk.deps.store.attachment(id, HEAD_ATTACHMENT);
-  if (!event.parts || !headBytes) throw new OperationError("ERR_DATABASE", `rotation ${formatHex(id)} is incomplete`);
+  if (!event.parts || !headBytes) throw notStored(`rotation ${formatHex(id)} is incomplete`);
   const { targets, batches } = event.parts;
   const targetFiles = new Map([...desk.need().files.targetFiles].filter(([path]) => path !== HEAD_PATH));
   const metadata = fileOf(batches);
@@ -34,19 +36,22 @@ export async function readRotation(desk: Desk, event: EventRecord): Promise<Adop
   };
 }
 
-export async function logRotation(desk: Desk, { event, root, adoption, issue }: AdoptedRotation): Promise<void> {
+/** What is in force with it. */
+export function filesWithRotation(desk: Desk, { root, adoption, issue }: AdoptedRotation): QuorumFiles {
+  return {
+    roots: [...desk.need().files.roots, root.file],
+    targets: adoption.targets.file,
+    batches: issue.metadata,
+    targetFiles: new Map([...adoption.targetFiles, [HEAD_PATH, issue.headBytes]]),
+  };
+}
+
+export async function logRotation(desk: Desk, rotation: AdoptedRotation): Promise<void> {
   const { signer } = desk.deps;
-  if ((await signer.state()).accepted.root < root.version) {
-    const { roots } = desk.need().files;
-    await signer.trust({
-      roots: [...roots, root.file],
-      targets: adoption.targets.file,
-      batches: issue.metadata,
-      targetFiles: new Map([...adoption.targetFiles, [HEAD_PATH, issue.headBytes]]),
-      // The tree of manifests is the same.
-      headProof: [],
-    });
-  }
+  const { event, root, adoption, issue } = rotation;
+  // The tree of manifests is the same.
+  if ((await signer.state()).accepted.root < root.version)
+    await signer.trust({ ...filesWithRotation(desk, rotation), headProof: [] });
   // Each version is judged by what was logged before it: targets by the new root, batches by those targets.
   await desk.appendOnce(`event/${formatHex(event.proposal.id)}`, [
     trustEntry("root", root.version, root.file),
@@ -60,7 +65,6 @@ function roleOf(event: EventRecord): RoleFile {
 }
 
 function fileOf({ metadata, proposal }: EventRecord): Uint8Array {
-  if (!metadata)
-    throw new OperationError("ERR_DATABASE", `${proposal.role} ${proposal.version} is ready without a file`);
+  if (!metadata) throw notStored(`${proposal.role} ${proposal.version} is ready without a file`);
   return metadata;
 }

@@ -1,9 +1,11 @@
 /** Ready targets on their way into the log: the signer takes them over, the log gets their leaf, a round publishes them. */
-import { decodeTrustKeys, formatHex, type KeyEntry, OperationError, parseUtf8 } from "@viafabric/schemas";
+import { decodeTrustKeys, formatHex, type KeyEntry, parseUtf8 } from "@viafabric/schemas";
 import { detachTargets, HEAD_PATH, KEYS_PATH, POLICY_PATH } from "@viafabric/tuf";
 import { trustEntry } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
+import type { QuorumFiles } from "./published.ts";
 import type { PublishedFile } from "./publisher.ts";
+import { notStored } from "./ready.ts";
 import type { EventRecord } from "./records.ts";
 import { type RoleFile, targetFile } from "./trust-files.ts";
 
@@ -17,23 +19,27 @@ export interface Adoption {
 
 export async function readAdoption(desk: Desk, event: EventRecord): Promise<Adoption> {
   const { id, version } = event.proposal;
-  if (!event.metadata) throw new OperationError("ERR_DATABASE", `event ${formatHex(id)} is ready and has no file`);
+  if (!event.metadata) throw notStored(`event ${formatHex(id)} is ready and has no file`);
   const attachments = await desk.deps.store.attachments(id);
   const targetFiles = detachTargets(new Map(attachments.map(({ name, bytes }) => [name, bytes])));
   return { event, targets: { version, file: event.metadata }, targetFiles };
 }
 
-export async function logAdoption(desk: Desk, { event, targets, targetFiles }: Adoption): Promise<void> {
+/** What is in force with it. */
+export function filesWithTargets(desk: Desk, { targets, targetFiles }: Adoption): QuorumFiles {
+  const { files, trusted } = desk.need();
+  return {
+    ...files,
+    targets: targets.file,
+    targetFiles: new Map([...targetFiles, [HEAD_PATH, trusted.headBytes]]),
+  };
+}
+
+export async function logAdoption(desk: Desk, adoption: Adoption): Promise<void> {
   const { signer } = desk.deps;
-  if ((await signer.state()).accepted.targets < targets.version) {
-    const { files, trusted } = desk.need();
-    await signer.trust({
-      ...files,
-      targets: targets.file,
-      targetFiles: new Map([...targetFiles, [HEAD_PATH, trusted.headBytes]]),
-      headProof: [],
-    });
-  }
+  const { event, targets } = adoption;
+  if ((await signer.state()).accepted.targets < targets.version)
+    await signer.trust({ ...filesWithTargets(desk, adoption), headProof: [] });
   const entry = trustEntry("targets", targets.version, targets.file);
   await desk.appendOnce(`event/${formatHex(event.proposal.id)}`, [entry]);
 }

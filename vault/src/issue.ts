@@ -18,7 +18,9 @@ import { HEAD_ATTACHMENT, HEAD_PATH } from "@viafabric/tuf";
 import { batchEntries, batchLeafOffsets, growManifestTree, type SignedBatch, tokensFile } from "./bundle-files.ts";
 import type { Desk } from "./desk.ts";
 import { tokenEntries } from "./issuance.ts";
+import type { QuorumFiles } from "./published.ts";
 import type { PublishedFile } from "./publisher.ts";
+import { notStored } from "./ready.ts";
 import type { BatchRecord, EventRecord } from "./records.ts";
 
 /** A batch with everything that is published of it, but the proof. */
@@ -50,14 +52,20 @@ export async function readyEvent({ deps }: Desk): Promise<EventRecord | undefine
 export async function readIssue(desk: Desk, event: EventRecord): Promise<Issue> {
   const { store } = desk.deps;
   const { id } = event.proposal;
-  if (!event.metadata) throw new OperationError("ERR_DATABASE", `event ${formatHex(id)} is ready and has no file`);
+  if (!event.metadata) throw notStored(`event ${formatHex(id)} is ready and has no file`);
   const headBytes = await store.attachment(id, HEAD_ATTACHMENT);
-  if (!headBytes) throw new OperationError("ERR_DATABASE", `event ${formatHex(id)} has no head`);
+  if (!headBytes) throw notStored(`event ${formatHex(id)} has no head`);
   const batches = await store.batchesOf(id);
   const edge = await readEdge(desk.manifestFiles, desk.need().trusted.head);
   const hashes = batches.map(({ manifestHash }) => manifestHash);
   const tiles = hashes.length > 0 ? growManifestTree(edge, hashes).files : [];
   return { event, metadata: event.metadata, head: decodeHead(headBytes), headBytes, batches, tiles };
+}
+
+/** What is in force with it. */
+export function filesWithHead(desk: Desk, { metadata, headBytes }: Issue): QuorumFiles {
+  const { files } = desk.need();
+  return { ...files, batches: metadata, targetFiles: new Map([...files.targetFiles, [HEAD_PATH, headBytes]]) };
 }
 
 /** Takes the event through trust, tokens and log. */
@@ -89,13 +97,8 @@ async function entrust(desk: Desk, issue: Issue): Promise<void> {
   const { signer } = desk.deps;
   const { version } = issue.event.proposal;
   if ((await signer.state()).accepted.batches >= version) return;
-  const { files, trusted } = desk.need();
-  await signer.trust({
-    ...files,
-    batches: issue.metadata,
-    targetFiles: new Map([...files.targetFiles, [HEAD_PATH, issue.headBytes]]),
-    headProof: await headProof(desk, trusted.head, issue),
-  });
+  const { trusted } = desk.need();
+  await signer.trust({ ...filesWithHead(desk, issue), headProof: await headProof(desk, trusted.head, issue) });
 }
 
 async function headProof(desk: Desk, old: Head, { head, tiles }: Issue): Promise<readonly Hash[]> {

@@ -4,9 +4,9 @@
  * again on what is published then. Pure.
  */
 import { CodedError, decodeManifest, findKey, kidText, type Role } from "@viafabric/schemas";
-import { type Proposal, parseMetadata, type TrustedState, verifyRole } from "@viafabric/tuf";
+import type { Proposal, TrustedState } from "@viafabric/tuf";
 import { type RequestTrust, verifyBatchRequest } from "./batch-request.ts";
-import type { BatchRecord, EventRecord } from "./records.ts";
+import type { BatchRecord } from "./records.ts";
 
 /**
  * Whether the published state has gone on without it. Also true of one that is ready, as long as the signer has not taken
@@ -27,20 +27,6 @@ export function whyOvertaken(
   const [first] = batches;
   if (first && first.seq !== trusted.head.size) return `batch ${first.seq} was published by another proposal`;
   return undefined;
-}
-
-/** Whether the stored file of a ready proposal has the signatures that its state claims. */
-export function isSigned({ proposal, metadata }: EventRecord, trusted: TrustedState): boolean {
-  const { role } = proposal;
-  const signers = { root: trusted.root.roles.root, targets: trusted.trustees, batches: trusted.approvers };
-  try {
-    const file = parseMetadata(role === "root" ? "root" : "targets", metadata ?? new Uint8Array(0));
-    verifyRole(signers[role], role, file);
-    return true;
-  } catch (error) {
-    if (error instanceof CodedError) return false;
-    throw error;
-  }
 }
 
 /**

@@ -7,17 +7,17 @@
  * old proposals and new ones.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { CodedError, formatHex, OperationError, type PublicKey, VerificationError } from "@viafabric/schemas";
+import { CodedError, formatHex, OperationError, type PublicKey } from "@viafabric/schemas";
 import { PROPOSED_BATCHES_MAX, PROPOSED_TOKENS_MAX, type ProposalRole } from "@viafabric/tuf";
 import { hasRoomForBatches, noRoomMessage, STATUS_EVENTS_OPEN_MAX } from "./admission.ts";
-import { logRotation, readRotation } from "./adopt-rotation.ts";
-import { logAdoption, readAdoption } from "./adopt-targets.ts";
+import { filesWithRotation, logRotation, readRotation } from "./adopt-rotation.ts";
+import { filesWithTargets, logAdoption, readAdoption } from "./adopt-targets.ts";
 import { type BatchRequest, tokensOf } from "./batch-request.ts";
 import { Desk, type DeskDependencies } from "./desk.ts";
 import { validateRequests } from "./issuance.ts";
-import { logIssue, readIssue, readyEvent } from "./issue.ts";
+import { filesWithHead, logIssue, readIssue, readyEvent } from "./issue.ts";
 import { logStatusEvent } from "./log-events.ts";
-import { isSigned, whyDisallowed, whyOvertaken } from "./obsolete.ts";
+import { whyDisallowed, whyOvertaken } from "./obsolete.ts";
 import { provingRound } from "./proofs.ts";
 import {
   isRenewalDue,
@@ -27,6 +27,8 @@ import {
   proposeRenewal,
   renewedHead,
 } from "./proposals.ts";
+import type { QuorumFiles } from "./published.ts";
+import { verifyReady } from "./ready.ts";
 import type { EventRecord, PlannedEvent, RequestKind, RequestRecord } from "./records.ts";
 import { parseRotationChange, proposeRotation, RENEWAL, type RotationChange } from "./rotation.ts";
 import { epochOf, publicationRound } from "./round.ts";
@@ -135,14 +137,17 @@ export class Sequencer {
     const state = await signer.state();
     if (epochOf(state.statement) > held.epoch) return this.#round();
     const ready = await readyEvent(desk);
-    const overtaken =
-      ready && state.accepted[ready.proposal.role] < ready.proposal.version && (await this.#overtaken(ready));
-    if (overtaken) return this.#supersede(ready, overtaken);
+    if (ready && state.accepted[ready.proposal.role] < ready.proposal.version) {
+      const overtaken = await this.#overtaken(ready);
+      if (overtaken) return this.#supersede(ready, overtaken);
+      const putAside = await this.#verifyOrPutAside(ready);
+      if (putAside) return putAside;
+    }
     const unlogged = ready && (await this.#isUnlogged(ready));
     const shortage = unlogged ? await this.#shortageFor(ready, state.accepted.batches) : undefined;
     if (shortage !== undefined && this.#shortage === undefined) this.#deps.report(shortage, {});
     this.#shortage = shortage;
-    if (unlogged && shortage === undefined) return this.#issueOrPutAside(ready);
+    if (unlogged && shortage === undefined) return this.#issue(ready);
     if (await this.#logEvents()) return "status events logged";
     if (await this.#logTranscripts()) return "transcripts logged";
     const logged = await store.statusEvents("logged", 1);
@@ -212,23 +217,25 @@ export class Sequencer {
     return hasRoomForBatches(free) ? undefined : noRoomMessage(free);
   }
 
-  /**
-   * Whoever can write to the database can call a proposal ready that trustees did not sign. The signer refuses it, and
-   * would again; it must not stand in the way of every other for ever.
-   */
-  async #issueOrPutAside(event: EventRecord): Promise<string> {
+  /** Nothing but what trustees signed goes to the signer; the rest must not stand in the way of others for ever. */
+  async #verifyOrPutAside(event: EventRecord): Promise<string | undefined> {
     try {
-      return await this.#issue(event);
+      verifyReady(event, { file: this.#deps.pinnedRoot }, await this.#filesWith(event));
+      return undefined;
     } catch (error) {
-      const refused = error instanceof VerificationError && error.code === "ERR_THRESHOLD";
-      if (!refused || isSigned(event, this.#desk.need().trusted)) throw error;
+      if (!(error instanceof CodedError) || error instanceof OperationError) throw error;
       const reason = `${error.code}: ${error.message}`;
-      this.#deps.report("a proposal called ready was not signed by its quorum", {
-        event: formatHex(event.proposal.id),
-        reason,
-      });
+      const id = formatHex(event.proposal.id);
+      this.#deps.report("a proposal called ready is not what its quorum signed", { event: id, reason });
       return this.#supersede(event, reason);
     }
+  }
+
+  async #filesWith(event: EventRecord): Promise<QuorumFiles> {
+    const { role } = event.proposal;
+    if (role === "root") return filesWithRotation(this.#desk, await readRotation(this.#desk, event));
+    if (role === "targets") return filesWithTargets(this.#desk, await readAdoption(this.#desk, event));
+    return filesWithHead(this.#desk, await readIssue(this.#desk, event));
   }
 
   async #issue(event: EventRecord): Promise<string> {

@@ -1,5 +1,5 @@
 /** The signer as the sequencer uses it: a connection that broke is made again for the next question. */
-import { connect, type SignerClient, type Unfinished } from "@viafabric/hsm/signer";
+import { connect, type SignerClient } from "@viafabric/hsm/signer";
 import { OperationError } from "@viafabric/schemas";
 
 /**
@@ -8,11 +8,10 @@ import { OperationError } from "@viafabric/schemas";
  * @throws OperationError ERR_SIGNER when nobody listens there
  */
 export async function signerLink(socketPath: string): Promise<SignerClient> {
-  const unfinished: Unfinished = {};
-  let current: Promise<SignerClient> | undefined = connect(socketPath, unfinished);
+  let current: Promise<SignerClient> | undefined = connect(socketPath);
   await current;
   const ask = async <Result>(question: (client: SignerClient) => Promise<Result>): Promise<Result> => {
-    current ??= connect(socketPath, unfinished);
+    current ??= connect(socketPath);
     try {
       return await question(await current);
     } catch (error) {

@@ -17,6 +17,7 @@ import {
   concat,
   decodeCbor,
   encodeCbor,
+  formatBase64,
   formatDidKey,
   formatHex,
   readU32,
@@ -25,7 +26,7 @@ import {
   u32,
 } from "@viafabric/schemas";
 import { proveInclusion } from "@viafabric/transparency-log/client";
-import { assemble, signMetadata } from "@viafabric/tuf";
+import { assemble, createEnrolmentCard, signMetadata } from "@viafabric/tuf";
 import { namedSigner } from "./fixtures.test.ts";
 import { readIssuedBatch } from "./issue.ts";
 import { connectionPool, openDatabase } from "./postgres.ts";
@@ -33,7 +34,7 @@ import { approveAs, batchRequest, eventually, foundedVault, type LivingVault, TR
 
 const TOKENS = 8;
 const MESSAGES = 600;
-const [ONE, OTHER] = TRUSTEES as [Signer, Signer];
+const [ONE, OTHER, LAST] = TRUSTEES as [Signer, Signer, Signer];
 const THIEF = namedSigner("thief");
 
 let vault: LivingVault;
@@ -56,13 +57,23 @@ async function robbed(): Promise<void> {
   await published(event);
 }
 
-async function proposed(): Promise<string> {
-  const { id } = await vault.send(operator, "POST", "/requests", batchRequest(TOKENS, vault.clock.now));
+/** What was asked for last. */
+let request: string;
+
+/** @returns the event that answers it, and is not `dead` */
+function answered(dead?: string): Promise<string> {
   return eventually(async () => {
-    const request = await vault.send(undefined, "GET", `/requests/${id}`);
-    return request.event as string | undefined;
+    const { event } = await vault.send(undefined, "GET", `/requests/${request}`);
+    return event === dead ? undefined : (event as string | undefined);
   }, "a proposal");
 }
+
+async function asked(route: string, body: unknown): Promise<string> {
+  request = String((await vault.send(operator, "POST", route, body)).id);
+  return answered();
+}
+
+const proposed = () => asked("/requests", batchRequest(TOKENS, vault.clock.now));
 
 function published(event: string): Promise<true> {
   return eventually(async () => {
@@ -88,6 +99,24 @@ async function refusedWith(code: RegExp, what: string): Promise<void> {
   }, what);
 }
 
+/** @returns why */
+function putAside(event: string): Promise<string> {
+  return eventually(async () => {
+    vault.service.sequencer.wake();
+    const { state, endReason } = await vault.send(undefined, "GET", `/events/${event}`);
+    return state === "superseded" ? String(endReason) : undefined;
+  }, "the proposal put aside");
+}
+
+/** What was asked for is planned again, and nothing is in its way. */
+async function approvedAgain(event: string, trustees: readonly Signer[] = [ONE, OTHER]): Promise<void> {
+  const again = await answered(event);
+  for (const trustee of trustees) await approveAs(vault, trustee, again);
+  await published(again);
+}
+
+const isReported = () => vault.reports.filter((line) => line.includes("not what its quorum signed")).length;
+
 async function forgedQuorum(): Promise<void> {
   const event = await proposed();
   const before = await world();
@@ -101,23 +130,64 @@ async function forgedQuorum(): Promise<void> {
     Buffer.from(metadata),
     Buffer.from(event, "hex"),
   ]);
-  const reason = await eventually(async () => {
-    vault.service.sequencer.wake();
-    const { state, endReason } = await vault.send(undefined, "GET", `/events/${event}`);
-    return state === "superseded" ? String(endReason) : undefined;
-  }, "the proposal put aside");
-  assert.match(reason, /^ERR_THRESHOLD: .*of the 2 distinct keys needed/);
+  assert.match(await putAside(event), /^ERR_THRESHOLD: .*of the 2 distinct keys needed/);
   assert.deepEqual(await world(), before);
-  assert.ok(vault.reports.some((line) => line.includes("not signed by its quorum")));
-  // What was asked for is planned again, and nothing is in its way.
-  const again = await eventually(async () => {
-    const { requests } = await vault.send(undefined, "GET", "/requests");
-    const [newest] = requests as { readonly event?: string }[];
-    return newest?.event === event ? undefined : newest?.event;
-  }, "another proposal");
-  await approveAs(vault, ONE, again);
-  await approveAs(vault, OTHER, again);
-  await published(again);
+  assert.equal(isReported(), 1);
+  await approvedAgain(event);
+}
+
+/** Files under what trustees really signed: of targets, and the head of a batch; changed, and missing. */
+async function forgedAttachments(): Promise<void> {
+  const spoil = (event: string, name: string) =>
+    database.query(`UPDATE "attachment" SET "bytes" = set_byte("bytes", 9, 0) WHERE "event_id" = $1 AND "name" = $2`, [
+      Buffer.from(event, "hex"),
+      name,
+    ]);
+  const remove = (event: string, name: string) =>
+    database.query(`DELETE FROM "attachment" WHERE "event_id" = $1 AND "name" = $2`, [Buffer.from(event, "hex"), name]);
+  const newStation = async () => {
+    const card = await createEnrolmentCard(namedSigner("another station"), { name: "another", role: "station" });
+    return asked("/trust-requests", { add: [formatBase64(card.bytes)], remove: [] });
+  };
+  const cases = [
+    [newStation, spoil, "targets/trust/keys.cbor", /^ERR_METADATA_MISMATCH: .*trust\/keys.cbor/],
+    [proposed, spoil, "head.cbor", /^ERR_/],
+    [proposed, remove, "head.cbor", /^ERR_METADATA_MISMATCH: .*has no head/],
+  ] as const;
+  for (const [propose, forge, name, code] of cases) {
+    const event = await propose();
+    await approveAs(vault, ONE, event);
+    const before = await world();
+    assert.equal((await forge(event, name)).rowCount, 1, name);
+    await approveAs(vault, OTHER, event);
+    assert.match(await putAside(event), code);
+    assert.deepEqual(await world(), before, name);
+    await approvedAgain(event);
+  }
+}
+
+/** A root that the old trustees have signed, all parts of it, and the new ones not yet. */
+async function oldQuorumAlone(): Promise<void> {
+  const joining = namedSigner("joins by a root");
+  const card = await createEnrolmentCard(joining, { name: "joins", role: "trustee" });
+  const change = { add: [formatBase64(card.bytes)], remove: [formatHex(ONE.publicKey.kid)] };
+  const event = await asked("/rotation-requests", change);
+  const before = await world();
+  const id = Buffer.from(event, "hex");
+  const { rows } = await database.query(`SELECT "id", "signed" FROM "event" WHERE "id" = $1 OR "rotation_id" = $1`, [
+    id,
+  ]);
+  assert.equal(rows.length, 3);
+  for (const { id: part, signed } of rows as { id: Buffer; signed: Buffer }[]) {
+    const signatures = [await signMetadata(ONE, signed), await signMetadata(OTHER, signed)];
+    const metadata = Buffer.from(assemble(new Uint8Array(signed), signatures));
+    await database.query(`UPDATE "event" SET "state" = 'ready', "metadata" = $1 WHERE "id" = $2`, [metadata, part]);
+  }
+  assert.match(await putAside(event), /^ERR_THRESHOLD: .*of the 2 distinct keys needed/);
+  assert.deepEqual(await world(), before);
+  // The same bytes of the root are asked for again, now of all whom it needs.
+  await approvedAgain(event, [ONE, OTHER, LAST]);
+  assert.equal(vault.service.sequencer.desk.need().trusted.rootVersion, 2);
 }
 
 async function exchangedSubject(): Promise<void> {
@@ -218,8 +288,11 @@ test("a stolen database and a stolen socket, while the vault runs", async (t) =>
       "database: an event with one trustee's signature is made ready, beside one of the thief's",
       forgedQuorum,
     );
+    await t.test("database: other files lie under what trustees signed, or none", forgedAttachments);
     await t.test("database: the subject of a token is exchanged after trustees saw it", exchangedSubject);
     await t.test("socket: what is replayed, reordered and altered gives no signature that is not public", stolenSocket);
+    // Last, because one of the two trustees leaves.
+    await t.test("database: a root is made ready that only the old trustees signed", oldQuorumAlone);
   } finally {
     await database.end();
   }

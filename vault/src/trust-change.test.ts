@@ -10,12 +10,10 @@ import {
   type PublicKey,
   type Rules,
 } from "@viafabric/schemas";
-import { assemble, KEYS_PATH, parseSigned, signMetadata, type TrustedState } from "@viafabric/tuf";
+import { KEYS_PATH, parseSigned, type TrustedState } from "@viafabric/tuf";
 import { DAY, genesisWorld, KEYS, NOW, namedSigner, signedBy } from "./fixtures.test.ts";
 import { assembleGenesis } from "./genesis-folder.ts";
-import { isSigned } from "./obsolete.ts";
 import { PROPOSAL_SECONDS } from "./proposals.ts";
-import type { EventRecord } from "./records.ts";
 import { nextKeys, parseTrustChange, proposeTargets } from "./trust-change.ts";
 
 const LATER = NOW + DAY;
@@ -119,18 +117,4 @@ test("a change that is no change, or not of its shape, is a coded refusal", () =
     assert.throws(() => parseTrustChange(body), refused("ERR_TRUST_REQUEST"), JSON.stringify(body));
   for (const wrong of ["", "AAAA", formatHex(new Uint8Array(4))])
     assert.throws(() => parseTrustChange({ add: [], remove: [], rotate: [{ ...key, spki: wrong }] }), CodedError);
-});
-
-test("a proposal counts as signed by distinct trustees over its own bytes, and not by what its row says", async () => {
-  const { trustees } = await genesisWorld();
-  const trusted = await trustedState();
-  const { proposal } = proposeTargets(rotation("issuer", namedSigner("next").publicKey), trusted, 1, LATER);
-  const signatures = await Promise.all(trustees.slice(0, 3).map((trustee) => signMetadata(trustee, proposal.signed)));
-  const strange = await signMetadata(namedSigner("thief"), proposal.signed);
-  const ready = (metadata?: Uint8Array) => ({ proposal, state: "ready", metadata }) as unknown as EventRecord;
-  const [first, second] = signatures as [(typeof signatures)[0], (typeof signatures)[0]];
-  assert.equal(isSigned(ready(assemble(proposal.signed, signatures)), trusted), true);
-  assert.equal(isSigned(ready(assemble(proposal.signed, [first, second])), trusted), false);
-  assert.equal(isSigned(ready(assemble(proposal.signed, [first, second, strange])), trusted), false);
-  assert.equal(isSigned(ready(), trusted), false);
 });
