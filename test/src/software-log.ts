@@ -9,15 +9,22 @@ import {
   type NoteVerifier,
   noteVerifier,
   OperationError,
+  parseNote,
   type Signer,
   signNote,
 } from "@viafabric/schemas";
-import { formatCheckpoint, policyOfLog, type TreeHead, verifyCheckpoint } from "@viafabric/transparency-log";
+import {
+  formatCheckpoint,
+  parseCheckpoint,
+  policyOfLog,
+  type TreeHead,
+  verifyCheckpoint,
+} from "@viafabric/transparency-log";
 import { type CheckpointLock, type Log, openLog, type SignCheckpoint } from "@viafabric/transparency-log/log";
 
 /** The newest head in a file of its own. The log's folder lock keeps a second writer away. */
 export function fileLock(file: string, verifier: NoteVerifier): CheckpointLock {
-  const lock: CheckpointLock = {
+  return {
     async read() {
       const note = await readFileIfPresent(file, NOTE_BYTES_MAX);
       if (!note) return undefined;
@@ -25,12 +32,13 @@ export function fileLock(file: string, verifier: NoteVerifier): CheckpointLock {
       return { size, root, note };
     },
     async replace(oldSize, next) {
-      const size = (await lock.read())?.size ?? 0;
+      // What was read when the log was opened was verified then, and the lock on the folder keeps others away since.
+      const note = await readFileIfPresent(file, NOTE_BYTES_MAX);
+      const size = note ? parseCheckpoint(parseNote(note).text).size : 0;
       if (size !== oldSize) throw new OperationError("ERR_LOG_STATE", `the lock holds ${size}, not ${oldSize}`);
       await writeFileDurable(file, next.note, PRIVATE_FILE);
     },
   };
-  return lock;
 }
 
 export async function signHead(signer: Signer, origin: string, head: TreeHead): Promise<Uint8Array> {
