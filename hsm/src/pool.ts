@@ -173,7 +173,9 @@ class PoolThread {
       this.#waiting = undefined;
     });
     const died = (cause: unknown) => {
-      if (this.#worker === worker) this.#worker = undefined;
+      // An error is followed by the exit, when another thread may be at the next task already.
+      if (this.#worker !== worker) return;
+      this.#worker = undefined;
       this.#waiting?.reject(new HsmError("ERR_HSM_DEVICE", "a signing thread has ended", { cause, fault: "session" }));
       this.#waiting = undefined;
     };
