@@ -1,5 +1,5 @@
 /** `via audit witness`: cosigns other people's logs, for whoever relies on more than one pair of eyes. */
-import { type Command, outputOf, readFileBounded, readPassphrase, stopSignal } from "@viafabric/platform";
+import { type Command, outputOf, readFileBounded, readPassphrase, repeated, stopSignal } from "@viafabric/platform";
 import { formatVerifierKey, OperationError, parseDecimal } from "@viafabric/schemas";
 import { KNOWN_LOGS_BYTES_MAX, monitoringPath, parseKnownLogs } from "@viafabric/transparency-log/witness";
 import { initWitness, openWitnessHome } from "./witness-home.ts";
@@ -20,8 +20,6 @@ interface ServeOptions {
   readonly listen: string;
   readonly passphraseFile?: string;
 }
-
-const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
 
 export function addWitnessCommands(audit: Command): void {
   const witness = audit
@@ -64,7 +62,11 @@ SHA-256 of the log's origin. Never restore the home from a backup: a witness wit
   witness
     .command("serve")
     .description("cosign until Ctrl-C")
-    .requiredOption("--logs <file>", "the logs to witness: a log policy, or keys a line each; may be repeated", collect)
+    .requiredOption(
+      "--logs <file>",
+      "the logs to witness: a log policy, or keys a line each; may be repeated",
+      repeated,
+    )
     .option("--home <folder>", "home of the witness", DEFAULT_HOME)
     .option("--listen <address>", "address and port", "127.0.0.1:8081")
     .option("--passphrase-file <file>", "of the key; asked for when left out")

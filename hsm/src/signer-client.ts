@@ -12,6 +12,7 @@ import {
   type CborMap,
   type CborValue,
   concatAll,
+  equalBytes,
   OperationError,
   type OwnClaims,
   SIGNATURE_BYTES,
@@ -86,8 +87,17 @@ const PACK_MILLISECONDS = 500;
 const ANSWER_MILLISECONDS_MAX = 30 * 60 * 1000;
 const START_MILLISECONDS_MAX = 30_000;
 
-/** @throws OperationError ERR_SIGNER when nobody listens there */
-export async function connect(socketPath: string): Promise<SignerClient> {
+/**
+ * What there is of a batch whose signing ended early, so that the next attempt goes on behind it. A slow token takes
+ * hours for a batch. It holds signatures that the signer has verified and given out, of a manifest that fixes every body
+ * and the key; the signer is still shown all bodies, and refuses others than those.
+ */
+export interface Unfinished {
+  batch?: { readonly manifest: Uint8Array; readonly signatures: Uint8Array };
+}
+
+/** @param unfinished kept by whoever connects again. @throws OperationError ERR_SIGNER when nobody listens there */
+export async function connect(socketPath: string, unfinished: Unfinished = {}): Promise<SignerClient> {
   const call = await openCalls(socketPath);
   return {
     async state() {
@@ -106,16 +116,25 @@ export async function connect(socketPath: string): Promise<SignerClient> {
         }
       }
       const signatures = new Uint8Array(count * SIGNATURE_BYTES);
-      for (let from = 0, wanted = FIRST_SIGNATURES; from < count; ) {
+      let from = 0;
+      const before = unfinished.batch;
+      // Fewer bodies than were signed are not those of the manifest: the signer says so.
+      if (before && equalBytes(before.manifest, request.manifest) && before.signatures.length < signatures.length) {
+        signatures.set(before.signatures);
+        from = before.signatures.length / SIGNATURE_BYTES;
+      }
+      for (let wanted = FIRST_SIGNATURES; from < count; ) {
         const pack = { batch, from, count: Math.min(wanted, count - from) };
         const start = performance.now();
-        const made = asBytes(await call.ask("tokens", encodeParams.tokens(pack)));
-        if (made.length !== pack.count * SIGNATURE_BYTES) throw failed("it gave another number of signatures");
-        signatures.set(made, from * SIGNATURE_BYTES);
+        const next = asBytes(await call.ask("tokens", encodeParams.tokens(pack)));
+        if (next.length !== pack.count * SIGNATURE_BYTES) throw failed("it gave another number of signatures");
+        signatures.set(next, from * SIGNATURE_BYTES);
         from += pack.count;
+        unfinished.batch = { manifest: request.manifest, signatures: signatures.subarray(0, from * SIGNATURE_BYTES) };
         // A fast token is asked for more at once; a slow one stays free for other questions every few moments.
         if (performance.now() - start < PACK_MILLISECONDS) wanted = Math.min(2 * wanted, SIGNATURES_MAX);
       }
+      delete unfinished.batch;
       return signatures;
     },
     async append(request) {

@@ -107,6 +107,9 @@ export function program(name: string, description: string): Command {
     .exitOverride();
 }
 
+/** For an option that may be given more than once: undefined without any, so that the help shows no empty list. */
+export const repeated = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
+
 /** The Output for a command: pass the `Command` that an action receives as its last argument. */
 export function outputOf(command: Command): Output {
   return new Output(Boolean(command.optsWithGlobals().json));

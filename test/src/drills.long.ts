@@ -3,33 +3,24 @@
  * laptop that has no network. The transcript stays in the temporary folder.
  */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { type Thief, thiefIn } from "./thief-testkit.ts";
 import { followVault, vaultClients } from "./tuf-clients/follow-vault.ts";
 import { skipReason } from "./tuf-clients/peers.ts";
+import { commandsIn, type Finished, freePort, ROOT, run } from "./typing-testkit.ts";
 
-const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = mkdtempSync(path.join(tmpdir(), "via-drill-"));
 const transcript = path.join(folder, "transcript.txt");
 const home = path.join(folder, "via");
-const COMMAND_MS_MAX = 300_000;
 /** Their tools ask for a passphrase; those in the second list ask for a yes as well. */
 const ASKS_PASSPHRASE = /^\.\/via (trustee (init|enroll|sign|reject|submit|rotate)|writer init) /;
 const ASKS_YES = /^\.\/via (trustee (enroll|join|sign|reject)|node init) /;
 /** The laptop that never meets a network. */
 const OFFLINE_HOME = "trustees/5";
-
-interface Finished {
-  readonly exitCode: number;
-  readonly output: string;
-  readonly errors: string;
-}
 
 let service: ChildProcess | undefined;
 
@@ -43,34 +34,9 @@ after(async () => {
   rmSync(home, { recursive: true, force: true });
 });
 
-function run(file: string, args: readonly string[]): Promise<Finished> {
-  const options = { cwd: ROOT, timeout: COMMAND_MS_MAX, maxBuffer: 64 * 1024 * 1024 };
-  return new Promise((resolve) => {
-    const child = execFile(file, args, options, (error, output, errors) => {
-      resolve({ exitCode: error === null ? 0 : Number(error.code ?? -1), output, errors });
-    });
-    child.stdin?.end();
-  });
-}
-
 /** A network with nothing in it, not even a loopback that is up; where the system lets us have one. */
 async function networkless(): Promise<readonly string[]> {
   return (await run("unshare", ["--net", "true"])).exitCode === 0 ? ["unshare", "--net"] : [];
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
-    });
-  });
-}
-
-function drilledCommands(): readonly string[] {
-  const text = readFileSync(path.join(ROOT, "docs", "runbook.md"), "utf8");
-  const drill = text.slice(text.indexOf("<!-- drill -->"), text.indexOf("<!-- end of drill -->"));
-  return [...drill.matchAll(/```\n([\s\S]*?)```/g)].flatMap(([, block]) => block!.trim().split("\n"));
 }
 
 async function serve(command: string): Promise<void> {
@@ -93,7 +59,7 @@ test("the runbook: ceremony, batch, rejection, rotations and stolen keys; one la
   const secret = path.join(home, "passphrase");
   writeFileSync(secret, "a drill, and no secret\n", { mode: 0o600 });
   const port = String(await freePort());
-  const commands = drilledCommands();
+  const commands = commandsIn("runbook.md", "<!-- drill -->", "<!-- end of drill -->");
   assert.ok(commands.length > 30, `${commands.length} commands`);
   const said: string[] = [];
   // What a person copies from one screen to the next command.

@@ -18,6 +18,7 @@ const WITNESS_PORTS = 10;
 const tour = program("npm start --", "One token's whole life, on this machine")
   .option("--once", "end after the story instead of leaving the service running")
   .option("--home <folder>", "where the authority and its users live", DEFAULT_HOME)
+  .option("--software", "keys in files, where there is no PKCS#11 module at all; for a new authority")
   .option("--port <number>", "port of the service; the next free one when it is taken", String(DEFAULT_PORT))
   .addHelpText(
     "after",
@@ -26,13 +27,14 @@ Examples
   npm start                       the story, then the service runs until Ctrl-C
   npm start -- --once             the story, then everything stops
   npm start -- --home /srv/via    somewhere else
+  npm start -- --software         without SoftHSM
   npm run reset                   removes the authority, after asking`,
   )
   .action(async (options) => {
     const homes = homesIn(path.resolve(options.home));
     await ensureFolder(homes.root, 0o711);
     const isNew = !hasAuthority(homes);
-    if (isNew) await drawUp(homes, Number(options.port) + WITNESS_PORTS);
+    if (isNew) await drawUp(homes, Number(options.port) + WITNESS_PORTS, options.software === true);
     // Ctrl-C reaches the whole process group; each puts its own affairs in order, and the story ends here.
     const interrupted = new AbortController();
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => interrupted.abort());

@@ -63,8 +63,11 @@ export function hasAuthority(homes: Homes): boolean {
   return existsSync(path.join(homes.vault, "public", "root", "1.root.json"));
 }
 
-/** Five trustees, a station and a release officer make cards, three partners a witness's key. */
-export async function drawUp(homes: Homes, firstPort: number): Promise<void> {
+/**
+ * Five trustees, a station and a release officer make cards, three partners a witness's key.
+ * @param software the authority's own keys are files
+ */
+export async function drawUp(homes: Homes, firstPort: number, software: boolean): Promise<void> {
   heading("Genesis: five trustees found an authority");
   const cards: string[] = [];
   for (const [i, name] of TRUSTEES.entries()) {
@@ -92,7 +95,7 @@ export async function drawUp(homes: Homes, firstPort: number): Promise<void> {
     cards.push("--witness", `${vkey}+http://${address}/`);
   }
   const quorums = ["--threshold", String(THRESHOLD), "--quorum", String(WITNESS_QUORUM)];
-  await via(["vault", "init", "--home", homes.vault, ...quorums, ...cards]);
+  await via(["vault", "init", "--home", homes.vault, ...quorums, ...cards, ...(software ? ["--software"] : [])]);
 }
 
 /** Each in a process of its own, as on another continent: the log is what `vault init` gave them. */

@@ -1,5 +1,5 @@
 /** `via trustee join` and `rotate`: becoming a trustee of an authority that exists, and changing who is one. */
-import { type Command, type Output, outputOf, readFileBounded } from "@viafabric/platform";
+import { type Command, type Output, outputOf, readFileBounded, repeated } from "@viafabric/platform";
 import { formatHex, formatWords, OperationError, parseDecimal, sha256 } from "@viafabric/schemas";
 import { openMirrors } from "@viafabric/transparency-log/client";
 import { CARD_BYTES_MAX, METADATA_BYTES_MAX, parseClaim, verifyClaims } from "@viafabric/tuf";
@@ -21,12 +21,12 @@ import { showWords } from "./show.ts";
 interface JoinOptions extends Options {
   readonly root?: string;
   readonly rootFrom?: string;
-  readonly digestFrom: readonly string[];
+  readonly digestFrom?: readonly string[];
 }
 
 interface RotateOptions extends Options {
-  readonly add: readonly string[];
-  readonly remove: readonly string[];
+  readonly add?: readonly string[];
+  readonly remove?: readonly string[];
   readonly newCard?: string;
   readonly threshold?: string;
   readonly seconds: string;
@@ -34,8 +34,6 @@ interface RotateOptions extends Options {
 
 const FIRST_ROOT = "root/1.root.json";
 const WAIT_SECONDS = "60";
-const collect = (value: string, list: readonly string[]): readonly string[] => [...list, value];
-
 export function addRotateCommands(trustee: Command): void {
   homeCommand(trustee, "join", "Pin an authority that exists, to become one of its trustees.")
     .option("--root <file>", "root 1 of the authority, from a hand you trust; else add --digest-from")
@@ -43,8 +41,7 @@ export function addRotateCommands(trustee: Command): void {
     .option(
       "--digest-from <channel=authority>",
       "the authority, in hex or 24 words, as a channel named it; two different channels must agree",
-      collect,
-      [],
+      repeated,
     )
     .option("--yes", "the words were compared already")
     .addHelpText(
@@ -59,7 +56,7 @@ Examples
     .action(async (options: JoinOptions, command: Command) => {
       const out = outputOf(command);
       const home = homeAt(options.home);
-      const claims = options.digestFrom.map(parseClaim);
+      const claims = (options.digestFrom ?? []).map(parseClaim);
       const rootFile = await readRoot(options);
       const pinned = readPin(rootFile);
       const isClaimed = claims.length > 0 || options.rootFrom !== undefined;
@@ -79,8 +76,8 @@ Examples
     });
 
   signing(vaultCommand(trustee, "rotate", "Ask for trustees to join or leave, or for your own key to change."))
-    .option("--add <card>", "enrolment card of a trustee who joins; once for each", collect, [])
-    .option("--remove <kid>", "key id of a trustee who leaves; once for each", collect, [])
+    .option("--add <card>", "enrolment card of a trustee who joins; once for each", repeated)
+    .option("--remove <kid>", "key id of a trustee who leaves; once for each", repeated)
     .option("--new-card <card>", "the card of your next key; your present one leaves")
     .option("--threshold <k>", "how many must sign from then on; never fewer than now")
     .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS)
@@ -98,8 +95,8 @@ Examples
       const out = outputOf(command);
       const card = (file: string) => readFileBounded(file, CARD_BYTES_MAX);
       const wish = {
-        add: await Promise.all(options.add.map(card)),
-        remove: options.remove.map(parseId),
+        add: await Promise.all((options.add ?? []).map(card)),
+        remove: (options.remove ?? []).map(parseId),
         ...(options.newCard !== undefined && { newCard: await card(options.newCard) }),
         ...(options.threshold !== undefined && { threshold: whole("--threshold", options.threshold) }),
       };

@@ -17,6 +17,7 @@ import {
   readFileBounded,
   readFileIfPresent,
   readPassphrase,
+  repeated,
   runProgram,
   stopSignal,
 } from "@viafabric/platform";
@@ -103,8 +104,6 @@ function askOptions(command: Command): Command {
     .option("--seconds <n>", "how long to wait for the proposal", WAIT_SECONDS);
 }
 
-const collect = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
-
 interface InitFlags extends Options {
   readonly trustee: readonly string[];
   readonly station: readonly string[];
@@ -121,12 +120,12 @@ interface InitFlags extends Options {
 }
 
 homeCommand("init", "Make the keys of an authority and the files that its trustees will sign.")
-  .requiredOption("--trustee <card>", "enrolment card of a trustee; once for each, at least three", collect)
-  .requiredOption("--station <card>", "enrolment card of a writing station", collect)
-  .requiredOption("--release <card>", "enrolment card of a release officer", collect)
+  .requiredOption("--trustee <card>", "enrolment card of a trustee; once for each, at least three", repeated)
+  .requiredOption("--station <card>", "enrolment card of a writing station", repeated)
+  .requiredOption("--release <card>", "enrolment card of a release officer", repeated)
   .option("--threshold <k>", "how many trustees must sign; the smallest majority when left out")
   .option("--host <name>", "host name of the published files and of links on tags", "vault.localhost")
-  .option("--witness <key+url>", "verifier key of a witness, a plus sign, its address; once for each", collect)
+  .option("--witness <key+url>", "verifier key of a witness, a plus sign, its address; once for each", repeated)
   .option("--quorum <n>", "how many witnesses must cosign; the smallest majority when left out")
   .option("--passphrase-file <file>", "of the operator key; one is drawn and kept in private/ when left out")
   .option("--hsm <uri>", "pkcs11:token=…?module-path=…&pin-source=… (RFC 7512); SoftHSM in the home when left out")
@@ -247,7 +246,7 @@ interface RequestFlags extends AskFlags {
 }
 
 askOptions(clientCommand("request", "Ask for a batch of tokens, signed with the operator key."))
-  .requiredOption("--subjects <file>", "one did:key a line, one token for each; once for each batch", collect)
+  .requiredOption("--subjects <file>", "one did:key a line, one token for each; once for each batch", repeated)
   .option("--profile <id>", "capability profile; may be left out when there is only one")
   .option("--credit-class <name>", "class of credits", "community")
   .option("--quota <n>", "credits at the beginning", "100")
@@ -279,8 +278,8 @@ interface ProposeFlags extends AskFlags {
 }
 
 askOptions(clientCommand("propose", "Ask the trustees for stations and release officers to join or leave."))
-  .option("--add <card>", "enrolment card of a station or a release officer; once for each", collect)
-  .option("--remove <kid>", "key id of a station, an officer or an operator; once for each", collect)
+  .option("--add <card>", "enrolment card of a station or a release officer; once for each", repeated)
+  .option("--remove <kid>", "key id of a station, an officer or an operator; once for each", repeated)
   .action(async (options: ProposeFlags, command: Command) => {
     const out = outputOf(command);
     const home = homeAt(options.home);
@@ -295,8 +294,8 @@ interface RotateFlags extends ProposeFlags {
 }
 
 askOptions(clientCommand("rotate", "Ask for trustees to join or leave: the next root, signed by old and new ones."))
-  .option("--add <card>", "enrolment card of a trustee who joins; once for each", collect)
-  .option("--remove <kid>", "key id of a trustee who leaves; once for each", collect)
+  .option("--add <card>", "enrolment card of a trustee who joins; once for each", repeated)
+  .option("--remove <kid>", "key id of a trustee who leaves; once for each", repeated)
   .option("--threshold <k>", "how many must sign from then on; never fewer than now")
   .addHelpText(
     "after",

@@ -1,6 +1,6 @@
 /** Trustees who join and leave, from the request to what clients find, on a real vault. */
 import assert from "node:assert/strict";
-import { cp, readdir, readFile, rm } from "node:fs/promises";
+import { cp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { openKeystore } from "@viafabric/platform";
@@ -58,6 +58,13 @@ async function isPublished(vault: LivingVault, id: string): Promise<void> {
   await eventually(look, `the publication of ${id}`);
 }
 
+/** The first line of each mail. */
+async function mailsIn(spool: string): Promise<readonly string[]> {
+  const names = (await readdir(spool).catch(() => [])).filter((name) => name.endsWith(".eml"));
+  const mails = await Promise.all(names.map((name) => readFile(path.join(spool, name), "latin1")));
+  return mails.map((mail) => Buffer.from(mail.split("\r\n\r\n")[1]!, "base64").toString("utf8").split(/\r?\n/)[0]!);
+}
+
 async function cardOf(signer: Signer, name: string): Promise<string> {
   return formatBase64((await createEnrolmentCard(signer, { name, role: "trustee" })).bytes);
 }
@@ -113,6 +120,8 @@ async function publicationBetween(before: string, after: string): Promise<Public
 
 test("a trustee is replaced: old and new sign once, clients follow at every moment, and the new quorum decides", async () => {
   const vault = await foundedVault();
+  const mails = { name: "trustees", folder: "spool", from: "vault@example.org", to: ["amara@example.org"] };
+  await writeFile(vault.home.notify, JSON.stringify({ mailFolders: [mails] }));
   await vault.start();
   const operator = await openKeystore(vault.home.operator, "only a test");
   await isPublished(vault, await approvedBatch(vault, operator, 3));
@@ -181,6 +190,20 @@ test("a trustee is replaced: old and new sign once, clients follow at every mome
     if (leaf.type === "trust" && leaf.kind !== "statement") kinds.push(`${leaf.kind} ${leaf.number}`);
   }
   assert.deepEqual(kinds.slice(-3), ["root 2", "targets 3", "batches 4"]);
+
+  // A rotation is one piece of news at each step: root, targets and batches are signed together.
+  const told = await eventually(async () => {
+    const texts = await mailsIn(path.join(vault.home.root, "spool"));
+    return texts.includes("root 2 is published") ? texts : undefined;
+  }, "the news of the new root");
+  const about = (text: string) => told.filter((each) => each.startsWith(text)).map((each) => each.slice(text.length));
+  assert.deepEqual(about("root 2 is ").sort(), [
+    "before the trustees: 2 have to approve it",
+    "before the trustees: 2 have to approve it",
+    "published",
+    "rejected: nobody can sign it any more",
+  ]);
+  assert.deepEqual(about("targets "), [], "its parts are no news of their own");
 
   // From now on it is D who has a say, and C who has none.
   await vault.service.stop();

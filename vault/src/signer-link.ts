@@ -1,5 +1,5 @@
 /** The signer as the sequencer uses it: a connection that broke is made again for the next question. */
-import { connect, type SignerClient } from "@viafabric/hsm/signer";
+import { connect, type SignerClient, type Unfinished } from "@viafabric/hsm/signer";
 import { OperationError } from "@viafabric/schemas";
 
 /**
@@ -8,10 +8,11 @@ import { OperationError } from "@viafabric/schemas";
  * @throws OperationError ERR_SIGNER when nobody listens there
  */
 export async function signerLink(socketPath: string): Promise<SignerClient> {
-  let current: Promise<SignerClient> | undefined = connect(socketPath);
+  const unfinished: Unfinished = {};
+  let current: Promise<SignerClient> | undefined = connect(socketPath, unfinished);
   await current;
   const ask = async <Result>(question: (client: SignerClient) => Promise<Result>): Promise<Result> => {
-    current ??= connect(socketPath);
+    current ??= connect(socketPath, unfinished);
     try {
       return await question(await current);
     } catch (error) {

@@ -1,6 +1,6 @@
 /** `via vault witnesses`: who must see the log, and asking the trustees for others. */
 import path from "node:path";
-import { type Command, type Output, outputOf } from "@viafabric/platform";
+import { type Command, type Output, outputOf, repeated } from "@viafabric/platform";
 import { formatVerifierKey, OperationError, parseDecimal, utf8 } from "@viafabric/schemas";
 import { type LogPolicy, parsePolicy, policyOfLog, witnessQuorumOf } from "@viafabric/transparency-log";
 import { folderFetch, proveConsistency, readCheckpoint } from "@viafabric/transparency-log/client";
@@ -11,23 +11,16 @@ import { type ListedWitness, namedWitness, nextPolicy } from "./witness-change.t
 
 interface WitnessFlags {
   readonly home: string;
-  readonly witness: readonly string[];
-  readonly without: readonly string[];
+  readonly witness?: readonly string[];
+  readonly without?: readonly string[];
   readonly quorum?: string;
 }
-
-const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
 
 export function witnessCommands<Ask extends { readonly home: string }>(vault: Command, tools: AskTools<Ask>): void {
   tools
     .askOptions(vault.command("witnesses").description("Who must see the log; or ask the trustees for others."))
-    .option(
-      "--witness <key+url>",
-      "verifier key of one that joins, a plus sign, its address; once for each",
-      collect,
-      [],
-    )
-    .option("--without <name>", "one that goes, by its name in the policy, such as w1; once for each", collect, [])
+    .option("--witness <key+url>", "verifier key of one that joins, a plus sign, its address; once for each", repeated)
+    .option("--without <name>", "one that goes, by its name in the policy, such as w1; once for each", repeated)
     .option("--quorum <n>", "how many must cosign; as now, or the smallest majority if that is more, when left out")
     .addHelpText(
       "after",
@@ -45,7 +38,7 @@ Examples
       const out = outputOf(command);
       const home = homeAt(options.home);
       const policy = parsePolicy(utf8((await tools.trusted(home)).policyText));
-      const { witness, without, quorum } = options;
+      const { witness = [], without = [], quorum } = options;
       if (witness.length === 0 && without.length === 0 && quorum === undefined) return showWitnesses(out, policy);
       const witnesses = {
         add: witness.map(listedWitness),

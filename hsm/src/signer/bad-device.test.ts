@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { CodedError, isValidSignature, SIGNATURE_BYTES, signatureInput } from "@viafabric/schemas";
 import { buildShim, CORRUPT, type Shim } from "../shim-testkit.ts";
-import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
+import { connect, type SignerClient, type SignerProcess, startSigner, type Unfinished } from "../signer-client.ts";
 import { type Batch, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
@@ -88,4 +88,41 @@ test("a device that is gone for good: no signature, a code, and the same batch o
   process = await startSigner(authority.configFile);
   signer = await connect(process.socket);
   assert.deepEqual(await signer.tokens(asked), expected);
+});
+
+/** More than a first answer has, so that some of it was given out when the device goes. */
+const LONG = 600;
+const FIRST_ANSWER = 256;
+
+test("a batch whose device was removed goes on behind what was given out, and other bodies are refused there too", async () => {
+  const long = authority.draft(LONG);
+  authority.include(long);
+  await authority.signHead();
+  await signer.trust(await authority.trustRequest());
+  authority.accepted();
+  const asked = await authority.tokensRequest(long);
+  const unfinished: Unfinished = {};
+  await signer.close();
+  signer = await connect(process.socket, unfinished);
+  // Gone in the second answer, and it lets nobody log in again.
+  shim.set({ when: "once", n: 400, codes: [0x32], sticky: true, loginCode: 0x32 });
+  await assert.rejects(signer.tokens(asked), failed("ERR_HSM_DEVICE"));
+  shim.set({});
+  await signer.close();
+  await process.stop();
+  process = await startSigner(authority.configFile);
+  signer = await connect(process.socket, unfinished);
+  const [first, ...rest] = long.tokens;
+  const altered = [{ ...first!, rctId: new Uint8Array(16) }, ...rest];
+  for (const bodies of [[altered], [long.tokens.slice(0, 10)]])
+    await assert.rejects(signer.tokens({ ...asked, bodies }), failed("ERR_TOKEN_MISMATCH"));
+  assert.ok(unfinished.batch, "a refusal costs nothing");
+  shim.set({});
+  const signatures = await signer.tokens(asked);
+  const { calls } = shim.counters();
+  assert.ok(calls >= LONG - FIRST_ANSWER && calls < LONG - FIRST_ANSWER / 2, `${calls} signatures for the rest`);
+  assert.equal(unfinished.batch, undefined);
+  shim.set({});
+  assert.deepEqual(signatures, await signer.tokens(asked), "the same as in one piece");
+  assert.ok(shim.counters().calls >= LONG);
 });
