@@ -33,7 +33,17 @@ import {
 } from "@viafabric/tuf";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { encodeParams } from "./messages.ts";
-import { type Batch, batchOf, DAY, NOW, RawSigner, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
+import {
+  type Batch,
+  batchOf,
+  DAY,
+  NOW,
+  RawSigner,
+  refusedWith,
+  signByTrustees,
+  softSigner,
+  TestAuthority,
+} from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -49,26 +59,13 @@ before(async () => {
   authority = await TestAuthority.create();
   process = await startSigner(authority.configFile);
   signer = await connect(process.socket);
-  await signer.trust(await authority.trustRequest());
-  await append(
-    authority.trustLeaf("root", 1, authority.rootFile),
-    authority.trustLeaf("targets", 1, authority.targetsFile),
-    authority.trustLeaf("batches", 1, authority.batches),
-  );
+  size = await authority.found(signer);
   const note = await signer.statement();
   await append(authority.trustLeaf("statement", 1, note));
-  first = authority.draft(10);
-  authority.include(first);
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
+  first = await authority.approve(signer, authority.draft(10));
   await signer.tokens(await authority.tokensRequest(first));
   await append(authority.trustLeaf("batches", 2, authority.batches), authority.batchLeaf(first), ...first.leaves);
-  second = authority.draft(6);
-  authority.include(second);
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
+  second = await authority.approve(signer, authority.draft(6));
 });
 
 after(async () => {
@@ -85,12 +82,7 @@ async function append(...entries: Uint8Array[]): Promise<void> {
 /** The refusal has this code, the memory is the same to the byte, and the log is not longer. */
 async function refuses(code: string, attack: () => Promise<unknown>, reason = /./): Promise<void> {
   const memory = await authority.stateBytes();
-  await assert.rejects(attack(), (error) => {
-    assert.ok(error instanceof CodedError, String(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, reason);
-    return true;
-  });
+  await assert.rejects(attack(), refusedWith(code, reason));
   assert.ok(memory.equals(await authority.stateBytes()), "the memory has changed");
   assert.equal((await signer.state()).log.size, size);
 }
@@ -414,10 +406,7 @@ test("the socket: whatever is no request ends the connection, and the signer ser
 
 test("tokens: a manifest proven under an older head than the one in force", async () => {
   const older = await authority.proofOf(second.manifest.seq);
-  authority.include(authority.draft(2));
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
+  await authority.approve(signer, authority.draft(2));
   const asked = await authority.tokensRequest(second);
   await refuses("ERR_UNAPPROVED", () => signer.tokens({ ...asked, proof: older }));
   assert.equal((await signer.tokens(asked)).length, 6 * SIGNATURE_BYTES);

@@ -4,10 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CodedError, isValidSignature, SIGNATURE_BYTES, signatureInput } from "@viafabric/schemas";
 import { buildShim, CORRUPT, type Shim } from "../shim-testkit.ts";
 import { connect, type SignerClient, type SignerProcess, startSigner, type Unfinished } from "../signer-client.ts";
-import { type Batch, TestAuthority } from "./testkit.test.ts";
+import { assertSigned, type Batch, refusedWith, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let shim: Shim;
@@ -25,11 +24,7 @@ before(async () => {
   process = await startSigner(authority.configFile);
   signer = await connect(process.socket);
   size = await authority.found(signer);
-  batch = authority.draft(200);
-  authority.include(batch);
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
+  batch = await authority.approve(signer, authority.draft(200));
   expected = await signer.tokens(await authority.tokensRequest(batch));
 });
 
@@ -41,14 +36,8 @@ after(async () => {
   await authority.remove();
 });
 
-const failed = (code: string) => (error: unknown) => error instanceof CodedError && error.code === code;
-
 test("every signature that leaves is one of the issuer key", () => {
-  const issuer = authority.config.keys.issuer[0]!.publicKey;
-  batch.payloads.forEach((payload, i) => {
-    const signature = expected.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
-    assert.ok(isValidSignature(issuer, signatureInput("ed25519", payload), signature), `token ${i}`);
-  });
+  assertSigned(batch, authority.config.keys.issuer[0]!.publicKey, expected);
 });
 
 for (const [name, faults] of [
@@ -71,7 +60,7 @@ test("a checkpoint whose signature is wrong does not leave, and the log is as lo
   const memory = await authority.stateBytes();
   const entries = [authority.batchLeaf(batch), ...batch.leaves];
   shim.set({ when: "once", n: 1, codes: [CORRUPT] });
-  await assert.rejects(signer.append({ from: size, entries }), failed("ERR_HSM_DEVICE"));
+  await assert.rejects(signer.append({ from: size, entries }), refusedWith("ERR_HSM_DEVICE"));
   assert.ok(memory.equals(await authority.stateBytes()));
   await signer.append({ from: size, entries });
   assert.equal((await signer.state()).log.size, size + entries.length);
@@ -80,7 +69,7 @@ test("a checkpoint whose signature is wrong does not leave, and the log is as lo
 test("a device that is gone for good: no signature, a code, and the same batch once it is back", async () => {
   shim.set({ when: "each", n: 1, codes: [0x32] });
   const asked = await authority.tokensRequest(batch);
-  await assert.rejects(signer.tokens(asked), failed("ERR_HSM_DEVICE"));
+  await assert.rejects(signer.tokens(asked), refusedWith("ERR_HSM_DEVICE"));
   shim.set({});
   // The breaker leaves the device alone for a while; a signer that starts again asks it at once.
   await signer.close();
@@ -95,18 +84,14 @@ const LONG = 600;
 const FIRST_ANSWER = 256;
 
 test("a batch whose device was removed goes on behind what was given out, and other bodies are refused there too", async () => {
-  const long = authority.draft(LONG);
-  authority.include(long);
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
+  const long = await authority.approve(signer, authority.draft(LONG));
   const asked = await authority.tokensRequest(long);
   const unfinished: Unfinished = {};
   await signer.close();
   signer = await connect(process.socket, unfinished);
   // Gone in the second answer, and it lets nobody log in again.
   shim.set({ when: "once", n: 400, codes: [0x32], sticky: true, loginCode: 0x32 });
-  await assert.rejects(signer.tokens(asked), failed("ERR_HSM_DEVICE"));
+  await assert.rejects(signer.tokens(asked), refusedWith("ERR_HSM_DEVICE"));
   shim.set({});
   await signer.close();
   await process.stop();
@@ -115,7 +100,7 @@ test("a batch whose device was removed goes on behind what was given out, and ot
   const [first, ...rest] = long.tokens;
   const altered = [{ ...first!, rctId: new Uint8Array(16) }, ...rest];
   for (const bodies of [[altered], [long.tokens.slice(0, 10)]])
-    await assert.rejects(signer.tokens({ ...asked, bodies }), failed("ERR_TOKEN_MISMATCH"));
+    await assert.rejects(signer.tokens({ ...asked, bodies }), refusedWith("ERR_TOKEN_MISMATCH"));
   assert.ok(unfinished.batch, "a refusal costs nothing");
   shim.set({});
   const signatures = await signer.tokens(asked);

@@ -6,18 +6,11 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { verifyStatement } from "@viafabric/revocation";
-import {
-  CodedError,
-  decodeTrustKeys,
-  isValidSignature,
-  type PublicKey,
-  SIGNATURE_BYTES,
-  signatureInput,
-} from "@viafabric/schemas";
+import { decodeTrustKeys, type PublicKey } from "@viafabric/schemas";
 import { assemble, buildRevocations, buildSnapshot, buildTimestamp, isMetadataSignature, keyId } from "@viafabric/tuf";
 import type { SoftHsmToken } from "../index.ts";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
-import { type Batch, DAY, NOW, TestAuthority } from "./testkit.test.ts";
+import { assertSigned, type Batch, DAY, NOW, refusedWith, TestAuthority } from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -28,12 +21,7 @@ before(async () => {
   authority = await TestAuthority.create();
   process = await startSigner(authority.configFile);
   signer = await connect(process.socket);
-  await signer.trust(await authority.trustRequest());
-  await append(
-    authority.trustLeaf("root", 1, authority.rootFile),
-    authority.trustLeaf("targets", 1, authority.targetsFile),
-    authority.trustLeaf("batches", 1, authority.batches),
-  );
+  logged = await authority.found(signer);
 });
 
 after(async () => {
@@ -49,20 +37,12 @@ async function append(...entries: Uint8Array[]): Promise<void> {
 
 /** A batch that names `issuer`, under a head that the signer has accepted. */
 async function approved(issuer: PublicKey): Promise<Batch> {
-  const batch = authority.draft(3, { issuer: issuer.kid });
-  authority.include(batch);
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
-  return batch;
+  return authority.approve(signer, authority.draft(3, { issuer: issuer.kid }));
 }
 
 async function issue(batch: Batch, issuer: PublicKey): Promise<void> {
   const signatures = await signer.tokens(await authority.tokensRequest(batch));
-  batch.payloads.forEach((payload, i) => {
-    const signature = signatures.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
-    assert.ok(isValidSignature(issuer, signatureInput(issuer.algorithm, payload), signature));
-  });
+  assertSigned(batch, issuer, signatures);
   const approval = authority.trustLeaf("batches", authority.batchesVersion, authority.batches);
   await append(approval, authority.batchLeaf(batch), ...batch.leaves);
 }
@@ -83,14 +63,6 @@ async function revocations(version: number) {
   return { signed, ...signature! };
 }
 
-function refused(code: string): (error: unknown) => boolean {
-  return (error) => {
-    assert.ok(error instanceof CodedError, String(error));
-    assert.equal(error.code, code, error.message);
-    return true;
-  };
-}
-
 test("a new key is read when trust files come, and signs only once they name it", async () => {
   const [old] = authority.config.keys.issuer;
   const [issuer, status, online] = [
@@ -100,7 +72,7 @@ test("a new key is read when trust files come, and signs only once they name it"
   ];
   // The trustees' head names the new issuer key, but their key list does not know it yet.
   const batch = await approved(issuer.publicKey);
-  await assert.rejects(issue(batch, issuer.publicKey), refused("ERR_SIGNER_KEY"));
+  await assert.rejects(issue(batch, issuer.publicKey), refusedWith("ERR_SIGNER_KEY"));
   const before = authority.config.keys;
   assert.deepEqual((await statementSigner()).kid, before.status[0]!.publicKey.kid);
   assert.equal((await revocations(1)).keyid, keyId(before.revocations[0]!.publicKey));
@@ -124,7 +96,7 @@ test("a configuration that lost a key, or names another log key, is refused when
   const strangers = { ...config, keys: { ...config.keys, log: config.keys.issuer[1], issuer: config.keys.issuer[0] } };
   for (const text of ["{", JSON.stringify(strangers)]) {
     await writeFile(authority.configFile, text);
-    await assert.rejects(signer.trust(await authority.trustRequest()), refused("ERR_SIGNER_CONFIG"));
+    await assert.rejects(signer.trust(await authority.trustRequest()), refusedWith("ERR_SIGNER_CONFIG"));
   }
   await writeFile(authority.configFile, good);
   await signer.trust(await authority.trustRequest());

@@ -5,10 +5,10 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CodedError, concat, hashLeaf, rootOf, SIGNATURE_BYTES } from "@viafabric/schemas";
+import { concat, hashLeaf, rootOf, SIGNATURE_BYTES } from "@viafabric/schemas";
 import { connect, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
 import { encodeParams } from "./messages.ts";
-import { type Batch, RawSigner, TestAuthority } from "./testkit.test.ts";
+import { type Batch, RawSigner, refusedWith, TestAuthority } from "./testkit.test.ts";
 
 const TOKENS = 60;
 const PACK = 20;
@@ -104,7 +104,7 @@ for (const point of POINTS) {
       const unapproved = authority.draft(3);
       await assert.rejects(
         signer.tokens({ manifest: unapproved.bytes, proof: trust.headProof, bodies: [unapproved.tokens] }),
-        (error) => error instanceof CodedError && error.code === "ERR_UNAPPROVED",
+        refusedWith("ERR_UNAPPROVED"),
       );
       const signatures = await signer.tokens(await authority.tokensRequest(batch));
       for (const [pack, seen] of before.entries()) {

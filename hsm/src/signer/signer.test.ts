@@ -25,7 +25,16 @@ import { policyOfLog, verifyCheckpoint } from "@viafabric/transparency-log";
 import { assemble, buildRevocations, buildSnapshot, buildTimestamp, verifyTrust } from "@viafabric/tuf";
 import { performCeremony } from "../index.ts";
 import { connect, type PinnedKey, type SignerClient, type SignerProcess, startSigner } from "../signer-client.ts";
-import { type Batch, DAY, NOW, ORIGIN, signByTrustees, softSigner, TestAuthority } from "./testkit.test.ts";
+import {
+  type Batch,
+  DAY,
+  NOW,
+  ORIGIN,
+  refusedWith,
+  signByTrustees,
+  softSigner,
+  TestAuthority,
+} from "./testkit.test.ts";
 
 let authority: TestAuthority;
 let process: SignerProcess;
@@ -122,7 +131,7 @@ test("the same append again has the same answer; another one in its place is a f
   assert.ok(equalBytes(again, (await signer.state()).checkpoint));
   await assert.rejects(
     signer.append({ from: log.length - entries.length, entries: entries.slice(0, -1) }),
-    (error) => error instanceof CodedError && error.code === "ERR_LOG_FORK",
+    refusedWith("ERR_LOG_FORK"),
   );
 });
 
@@ -228,11 +237,7 @@ test("a signer that starts again goes on where it stopped", async () => {
 });
 
 test("killed while it works, it starts again and gives the same answers", async () => {
-  const big = authority.draft(300);
-  authority.include(big);
-  await authority.signHead();
-  await signer.trust(await authority.trustRequest());
-  authority.accepted();
+  const big = await authority.approve(signer, authority.draft(300));
   const request = await authority.tokensRequest(big);
   const before = await authority.stateBytes();
   const interrupted = signer.tokens(request).then(

@@ -2,6 +2,7 @@
  * A whole small authority for tests: five trustees with keys in memory, a SoftHSM2 token with the six online keys, and
  * the folder a bounded signer runs in. Nothing in it is a stand-in for code of ours.
  */
+import assert from "node:assert/strict";
 import { createPrivateKey, createPublicKey, sign as nodeSign } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -15,6 +16,7 @@ import {
   buildInclusionProof,
   type CborMap,
   type CborValue,
+  CodedError,
   type DetachedSignature,
   EVENT_CONTEXT,
   type EventBody,
@@ -31,16 +33,20 @@ import {
   type Hash,
   type Head,
   hashLeaf,
+  isValidSignature,
   type KeyEntry,
   type Manifest,
   manifestHash,
   noteVerifier,
   type OwnClaims,
+  type PublicKey,
   parseHex,
   type Role,
   rootOf,
+  SIGNATURE_BYTES,
   type Signer,
   sha256,
+  signatureInput,
   signingInput,
   subtreeOf,
   type TrustKind,
@@ -106,6 +112,25 @@ const QUORUM: Role = { keys: TRUSTEES.map((trustee) => trustee.publicKey), thres
 /** A metadata file signed by k trustees. */
 export async function signByTrustees(signed: Uint8Array, signers = TRUSTEES.slice(0, 3)): Promise<Uint8Array> {
   return assemble(signed, await Promise.all(signers.map((signer) => signMetadata(signer, signed))));
+}
+
+/** For assert.rejects and assert.throws. */
+export function refusedWith(code: string, reason = /./): (error: unknown) => true {
+  return (error) => {
+    assert.ok(error instanceof CodedError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, reason);
+    return true;
+  };
+}
+
+/** Each of its tokens has a signature of this key. */
+export function assertSigned(batch: Batch, issuer: PublicKey, signatures: Uint8Array): void {
+  assert.equal(signatures.length, batch.payloads.length * SIGNATURE_BYTES);
+  batch.payloads.forEach((payload, i) => {
+    const signature = signatures.slice(i * SIGNATURE_BYTES, (i + 1) * SIGNATURE_BYTES);
+    assert.ok(isValidSignature(issuer, signatureInput(issuer.algorithm, payload), signature), `token ${i}`);
+  });
 }
 
 export interface Batch {
@@ -194,6 +219,15 @@ export class TestAuthority {
     ];
     await signer.append({ from: 0, entries: files });
     return files.length;
+  }
+
+  /** Puts a batch under a head that the signer has accepted. */
+  async approve(signer: SignerClient, batch: Batch): Promise<Batch> {
+    this.include(batch);
+    await this.signHead();
+    await signer.trust(await this.trustRequest());
+    this.accepted();
+    return batch;
   }
 
   remove(): Promise<void> {
