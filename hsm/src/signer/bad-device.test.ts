@@ -85,7 +85,7 @@ const FIRST_ANSWER = 256;
 
 test("a batch whose device was removed goes on behind what was given out, and other bodies are refused there too", async () => {
   const long = await authority.approve(signer, authority.draft(LONG));
-  const asked = await authority.tokensRequest(long);
+  let asked = await authority.tokensRequest(long);
   const unfinished: Unfinished = {};
   await signer.close();
   signer = await connect(process.socket, unfinished);
@@ -102,6 +102,12 @@ test("a batch whose device was removed goes on behind what was given out, and ot
   for (const bodies of [[altered], [long.tokens.slice(0, 10)]])
     await assert.rejects(signer.tokens({ ...asked, bodies }), refusedWith("ERR_TOKEN_MISMATCH"));
   assert.ok(unfinished.batch, "a refusal costs nothing");
+  const another = await authority.approve(signer, authority.draft(FIRST_ANSWER + 1));
+  const elsewhere = await connect(process.socket, { ...unfinished });
+  const made = await elsewhere.tokens(await authority.tokensRequest(another));
+  await elsewhere.close();
+  assertSigned(another, authority.config.keys.issuer[0]!.publicKey, made);
+  asked = await authority.tokensRequest(long);
   shim.set({});
   const signatures = await signer.tokens(asked);
   const { calls } = shim.counters();
