@@ -195,9 +195,10 @@ export async function readPassphrase(
     return passphrase;
   }
   if (!process.stdin.isTTY) throw new OperationError("ERR_PASSPHRASE", `no terminal to ask on; use ${option} FILE`);
-  process.stderr.write(prompt);
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
   const terminal = createInterface({ input: process.stdin, output: silent, terminal: true });
+  // Asked only now that the terminal shows nothing any more: who types fast would else see, and show, a part of it.
+  process.stderr.write(prompt);
   try {
     return await terminal.question("");
   } finally {

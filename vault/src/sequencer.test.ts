@@ -206,7 +206,7 @@ test("trustees admit another station; statements go on by themselves, and each n
   }
 });
 
-/** A terminal of its own, and a person who types the PIN when asked. @returns what the screen shows */
+/** A terminal of its own, and a person who types the PIN the moment they are asked. @returns what the screen shows */
 async function checkKeysTyping(vault: LivingVault, pin: string): Promise<string> {
   const main = fileURLToPath(new URL("./main.js", import.meta.url));
   const command = [process.execPath, main, "keys", "check", "--ask-pin", "--home", vault.home.root];
@@ -216,7 +216,7 @@ async function checkKeysTyping(vault: LivingVault, pin: string): Promise<string>
   terminal.stdout.on("data", (chunk: Buffer) => {
     const asked = screen.includes("PIN of the token");
     screen += chunk.toString("utf8");
-    if (!asked && screen.includes("PIN of the token")) setTimeout(() => terminal.stdin.write(`${pin}\r`), 200);
+    if (!asked && screen.includes("PIN of the token")) terminal.stdin.write(`${pin}\r`);
   });
   await once(terminal, "close");
   return screen;
