@@ -17,15 +17,22 @@ before(async () => {
 
 after(() => device.remove());
 
+/** The login is all threads'. SoftHSM tells one that is signing just then of a general error, as a broken device would. */
+const LOGIN_LOST = 0x101;
+
 for (const code of [...EIGHT_CODES, CORRUPT]) {
   test(`0x${code.toString(16)} in the middle of a batch costs time and nothing else`, () =>
-    device.withPool(2, { when: "once", n: 150, codes: [code], sticky: true }, async (pool) => {
-      device.assertWhole(MESSAGES, await pool.signAll(MESSAGES));
-      assert.ok(device.recoveries.length >= 1);
-      const { initialisations, logins } = device.shim.counters();
-      assert.equal(initialisations > 0, [0x5, 0x6, 0x30, 0x32].includes(code), "the module is started again");
-      assert.equal(logins > 0, initialisations > 0 || code === 0x101, "and logged in to");
-    }));
+    device.withPool(
+      code === LOGIN_LOST ? 1 : 2,
+      { when: "once", n: 150, codes: [code], sticky: true },
+      async (pool) => {
+        device.assertWhole(MESSAGES, await pool.signAll(MESSAGES));
+        assert.ok(device.recoveries.length >= 1);
+        const { initialisations, logins } = device.shim.counters();
+        assert.equal(initialisations > 0, [0x5, 0x6, 0x30, 0x32].includes(code), "the module is started again");
+        assert.equal(logins > 0, initialisations > 0 || code === LOGIN_LOST, "and logged in to");
+      },
+    ));
 }
 
 for (const [code, name] of [
