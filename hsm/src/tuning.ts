@@ -38,15 +38,18 @@ export class Tuning {
 
   /** Told of each call that was long enough for all threads. */
   measured({ signatures, seconds, cpuSeconds }: Work): void {
-    if (this.#settled) return;
-    if (cpuSeconds > BUSY_SHARE * seconds * this.#threads && !this.#before) return;
+    const before = this.#before;
+    const busy = cpuSeconds > BUSY_SHARE * seconds * this.#threads;
+    if (this.#settled || (busy && !before)) return;
     this.#best = Math.max(this.#best, signatures / seconds);
     if (++this.#calls < CALLS) return;
-    const before = this.#before;
-    this.#settled = this.#threads === this.#max || (before !== undefined && this.#best < GAIN * before.rate);
-    if (this.#settled && before && this.#best < GAIN * before.rate) this.#threads = before.threads;
-    if (this.#settled) return;
+    if (before && this.#best < GAIN * before.rate) {
+      this.#threads = before.threads;
+      this.#settled = true;
+      return;
+    }
     this.#before = { threads: this.#threads, rate: this.#best };
+    this.#settled = this.#threads === this.#max;
     this.#threads = Math.min(2 * this.#threads, this.#max);
     this.#best = 0;
     this.#calls = 0;

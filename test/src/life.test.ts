@@ -3,7 +3,7 @@
  * left behind, with vault, signer and database stopped.
  */
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,6 +14,7 @@ import { parseTag } from "@viafabric/nfc";
 import { startSimulator } from "@viafabric/nfc/simulator";
 import { concat, decodeCompact, encodeCompact } from "@viafabric/schemas";
 import { lockedPython, runPeer, skipReason } from "./peers-python.ts";
+import { startService } from "./typing-testkit.ts";
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = mkdtempSync(path.join(tmpdir(), "via-life-"));
@@ -102,13 +103,14 @@ test("the README's tour works on what npm start made, command by command", async
   const simulator = await startSimulator({ folder: sockets });
   const witnesses = await Promise.all(partners.map((line) => startService(argumentsOf(line.replace(/ &$/, "")))));
   const service = await startService(argumentsOf(serve!));
+  const url = String(service.ready.url);
   let event = "";
   try {
     await simulator.hand({ folder: path.join(sockets, "tags"), model: "ntag213", count: 3, pauseMs: 50 });
     const env = { ...process.env, PCSCLITE_CSOCK_NAME: simulator.sockets.pcsc };
     for (const command of commands) {
-      const args = argumentsOf(command).map((argument) => argument.replace("http://127.0.0.1:8080", service.url));
-      const atVault = /^\.\/via (vault (status|request|wait)|trustee)/.test(command) ? ["--vault", service.url] : [];
+      const args = argumentsOf(command).map((argument) => argument.replace("http://127.0.0.1:8080", url));
+      const atVault = /^\.\/via (vault (status|request|wait)|trustee)/.test(command) ? ["--vault", url] : [];
       const typed = [...args, ...atVault].map((argument) => argument.replace("EVENT", event));
       const { exitCode, stdout, stderr } = await run(path.join(ROOT, "via"), typed, env);
       assert.equal(exitCode, 0, `${command}\n${stdout}${stderr}`);
@@ -132,27 +134,6 @@ const argumentsOf = (command: string) =>
     .replace(/127\.0\.0\.1:809([123])\b/, (_, n) => readFileSync(path.join(home, "witnesses", n, "address"), "utf8"))
     .replaceAll(".via/", `${home}/`)
     .split(" ");
-
-/** A service as a person leaves it running, at whatever port was free. */
-async function startService(args: readonly string[]): Promise<{ url: string; stop: () => Promise<void> }> {
-  const child = spawn(path.join(ROOT, "via"), [...args, "--json"], { stdio: ["ignore", "pipe", "inherit"] });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  const ready = await new Promise<string>((resolve, reject) => {
-    let text = "";
-    child.stdout.on("data", (chunk) => {
-      text += chunk;
-      if (text.trimEnd().endsWith("}")) resolve(text);
-    });
-    child.once("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}`)));
-  });
-  return {
-    url: JSON.parse(ready).url,
-    async stop() {
-      child.kill("SIGTERM");
-      await ended;
-    },
-  };
-}
 
 test("a node with nothing but a copy of the public files and the pinned root accepts one token and refuses the revoked one", async () => {
   const copy = path.join(folder, "copy");

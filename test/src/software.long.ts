@@ -6,7 +6,7 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
-import { run } from "./typing-testkit.ts";
+import { freePort, run } from "./typing-testkit.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "via-software-"));
 // PostgreSQL does not run as root: its own user must be able to reach the database below this folder.
@@ -27,7 +27,7 @@ async function via(...args: readonly string[]): Promise<{ exitCode: number; resu
 }
 
 test("keys in files take a token from request to refusal", async () => {
-  const tour = ["tour/dist/main.js", "--once", "--software", "--home", home, "--port", "18380"];
+  const tour = ["tour/dist/main.js", "--once", "--software", "--home", home, "--port", String(await freePort())];
   const { exitCode, output, errors } = await run(process.execPath, tour, env);
   assert.equal(exitCode, 0, errors + output.slice(-2000));
   assert.match(output, /not-released → accept → revoked/);

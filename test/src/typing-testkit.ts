@@ -1,5 +1,5 @@
 /** For tests that type what the documents tell people to type. */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
@@ -23,6 +23,33 @@ export function run(file: string, args: readonly string[], env = process.env): P
     });
     child.stdin?.end();
   });
+}
+
+export interface Service {
+  /** What it said when it was ready. */
+  readonly ready: Readonly<Record<string, unknown>>;
+  stop(): Promise<void>;
+}
+
+/** A service of `./via` as a person leaves it running. */
+export async function startService(args: readonly string[]): Promise<Service> {
+  const child = spawn(path.join(ROOT, "via"), [...args, "--json"], { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const ready = await new Promise<string>((resolve, reject) => {
+    let text = "";
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+      if (text.trimEnd().endsWith("}")) resolve(text);
+    });
+    child.once("exit", (code) => reject(new Error(`via ${args.join(" ")} ended with ${code}: ${text}`)));
+  });
+  return {
+    ready: JSON.parse(ready),
+    async stop() {
+      child.kill("SIGTERM");
+      await ended;
+    },
+  };
 }
 
 export function freePort(): Promise<number> {

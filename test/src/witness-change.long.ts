@@ -3,38 +3,29 @@
  * kit that is half written. Every step is a command; the authority is the one that `npm start` makes.
  */
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
 import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { startSimulator } from "@viafabric/nfc/simulator";
+import { freePort, ROOT, run as runProgram, type Service, startService } from "./typing-testkit.ts";
 
-const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = mkdtempSync(path.join(tmpdir(), "via-w-"));
 // PostgreSQL does not run as root: its own user must be able to reach the database below this folder.
 chmodSync(folder, 0o755);
 const home = (...names: string[]) => path.join(folder, "via", ...names);
-const COMMAND_MS_MAX = 400_000;
 const PROOFS_SECONDS_MAX = 120;
 
-interface Finished {
+interface Answered {
   readonly exitCode: number;
   readonly result: Record<string, unknown>;
   readonly errors: string;
 }
 
-function run(file: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Finished> {
-  return new Promise((resolve) => {
-    const options = { cwd: ROOT, env, timeout: COMMAND_MS_MAX, maxBuffer: 64 * 1024 * 1024 };
-    const child = execFile(file, args, options, (error, output, errors) => {
-      const result = output.startsWith("{") ? JSON.parse(output) : {};
-      resolve({ exitCode: error === null ? 0 : Number(error.code ?? -1), result, errors: `${errors}${output}` });
-    });
-    child.stdin?.end();
-  });
+async function run(file: string, args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Answered> {
+  const { exitCode, output, errors } = await runProgram(file, args, env);
+  return { exitCode, result: output.startsWith("{") ? JSON.parse(output) : {}, errors: `${errors}${output}` };
 }
 
 const tried = (args: readonly string[], env?: NodeJS.ProcessEnv) => run("./via", [...args, "--json"], env);
@@ -47,11 +38,6 @@ async function via(...args: readonly string[]): Promise<Record<string, unknown>>
 
 const keyOf = (...names: string[]) => ["--home", home(...names), "--passphrase-file", home(...names, "passphrase")];
 
-interface Service {
-  readonly ready: Record<string, unknown>;
-  stop(): Promise<void>;
-}
-
 const services = new Set<Service>();
 after(async () => {
   for (const service of [...services].toReversed()) await service.stop();
@@ -60,24 +46,7 @@ after(async () => {
 });
 
 async function serve(...args: readonly string[]): Promise<Service> {
-  const child = spawn("./via", [...args, "--json"], { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  const ready = await new Promise<string>((resolve, reject) => {
-    let text = "";
-    child.stdout.on("data", (chunk) => {
-      text += chunk;
-      if (text.trimEnd().endsWith("}")) resolve(text);
-    });
-    child.once("exit", (code) => reject(new Error(`via ${args.join(" ")} ended with ${code}: ${text}`)));
-  });
-  const service: Service = {
-    ready: JSON.parse(ready),
-    async stop() {
-      services.delete(service);
-      child.kill("SIGTERM");
-      await ended;
-    },
-  };
+  const service = await startService(args);
   services.add(service);
   return service;
 }
@@ -99,13 +68,14 @@ async function verdict(node: string, index: number): Promise<unknown> {
 
 test("a node, a node without news and a half-written kit are taken through a change of witnesses", async () => {
   const tour = path.join(ROOT, "tour/dist/main.js");
-  const first = await run(process.execPath, [tour, "--once", "--home", home(), "--port", "18180"]);
+  const port = String(await freePort());
+  const first = await run(process.execPath, [tour, "--once", "--home", home(), "--port", port]);
   assert.equal(first.exitCode, 0, first.errors);
   const policy = home("vault/genesis/targets/trust/tlog-policy");
   const partners = [];
   for (const n of [1, 2, 3])
     partners.push(await partner(n, policy, readFileSync(home("witnesses", String(n), "address"), "utf8")));
-  const { ready } = await serve("vault", "serve", "--home", home("vault"), "--port", "18180");
+  const { ready } = await serve("vault", "serve", "--home", home("vault"), "--port", port);
   const vault = ["--vault", String(ready.url)];
   const published = home("vault", "public");
   const refresh = (node: string, from = published) => via("node", "refresh", "--from", from, "--home", node);
